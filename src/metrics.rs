@@ -9,6 +9,7 @@
 //! program.
 
 mod gauges;
+mod recorder_calls;
 mod recording;
 mod table;
 mod tenant_names;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use metrics::Label;
 use parking_lot::Mutex;
 
-use super::recording;
+use super::recorder_calls::add_to_gauge;
 use super::table::Metric;
 
 /// The part that one supervisor has of each gauge. A gauge belongs to the process, so a supervisor
@@ -30,7 +30,7 @@ impl Gauges {
     /// records.
     pub(super) fn keep_alive(&self) {
         let all: Vec<_> = self.0.lock().keys().cloned().collect();
-        all.into_iter().for_each(|(name, labels)| recording::gauge(name, labels, 0.0));
+        all.into_iter().for_each(|(name, labels)| add_to_gauge(name, labels, 0.0));
     }
 
     fn change(&self, metric: &Metric, labels: Vec<Label>, to: impl FnOnce(f64) -> f64) {
@@ -41,14 +41,14 @@ impl Gauges {
         let difference = *part - former;
         // The recorder is the program's own code.
         drop(parts);
-        recording::gauge(metric.name, labels, difference);
+        add_to_gauge(metric.name, labels, difference);
     }
 }
 
 impl Drop for Gauges {
     fn drop(&mut self) {
         for ((name, labels), part) in self.0.get_mut().drain() {
-            recording::gauge(name, labels, -part);
+            add_to_gauge(name, labels, -part);
         }
     }
 }

@@ -1,21 +1,16 @@
-//! Records what is measured, with the recorder of the program.
+//! Records what is measured, under the names and labels of the table.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use metrics::{Key, Label, Level, Metadata, Recorder, Unit, with_recorder};
+use metrics::Label;
 
 use super::gauges::Gauges;
-use super::table::{self, METRICS, Metric, MetricKind};
+use super::recorder_calls::{count, describe, observe};
+use super::table::{self, METRICS, Metric};
 use super::tenant_names::TenantNames;
 use crate::key::{SessionId, Tenant};
 use crate::measurements::{
     EndedExchange, EndedStatement, Measurements, ProviderSample, PublishedEvent, RestartedActor,
     StoredSessions,
 };
-
-/// For recorders that filter by the module which records.
-const METADATA: Metadata<'static> =
-    Metadata::new("session_warden", Level::INFO, Some("session_warden"));
 
 /// The values of the label `within`, in the order of
 /// [`StoredSessions::refresh_tokens_ending`].
@@ -57,7 +52,7 @@ impl Measurements for Recording {
     }
 
     fn started(&self) {
-        record(|recorder| METRICS.iter().for_each(|metric| describe(recorder, metric)));
+        METRICS.iter().for_each(describe);
         // So that the rate is known from the first one on.
         for actor in [RestartedActor::Session, RestartedActor::Supervisor] {
             count(&table::ACTOR_RESTARTS, self.restarts(actor), 0);
@@ -155,36 +150,4 @@ impl Recording {
     fn set(&self, metric: &Metric, values: &[&str], value: u64) {
         self.gauges.set(metric, self.labels(metric, values, None), value as f64);
     }
-}
-
-fn describe(recorder: &dyn Recorder, metric: &Metric) {
-    let (name, unit) = (metric.name.into(), Unit::from_string(metric.unit));
-    match metric.kind {
-        MetricKind::Counter => recorder.describe_counter(name, unit, metric.help.into()),
-        MetricKind::Gauge => recorder.describe_gauge(name, unit, metric.help.into()),
-        MetricKind::Histogram => recorder.describe_histogram(name, unit, metric.help.into()),
-    }
-}
-
-fn count(metric: &Metric, labels: Vec<Label>, more: u64) {
-    let key = Key::from_parts(metric.name, labels);
-    record(|recorder| recorder.register_counter(&key, &METADATA).increment(more));
-}
-
-fn observe(metric: &Metric, labels: Vec<Label>, value: f64) {
-    let key = Key::from_parts(metric.name, labels);
-    record(|recorder| recorder.register_histogram(&key, &METADATA).record(value));
-}
-
-/// Adds to a gauge of the process.
-pub(super) fn gauge(name: &'static str, labels: Vec<Label>, more: f64) {
-    let key = Key::from_parts(name, labels);
-    record(|recorder| recorder.register_gauge(&key, &METADATA).increment(more));
-}
-
-/// Calls the recorder of the program. If its code panics, the metric is lost and nothing else: an
-/// exchange must not end because of it.
-fn record(call: impl FnOnce(&dyn Recorder)) {
-    // The panic's message is already written.
-    drop(catch_unwind(AssertUnwindSafe(|| with_recorder(call))));
 }

@@ -294,14 +294,6 @@ impl Slot {
         sender.complete(flight_outcome);
     }
 
-    pub(crate) fn keep_unsaved(&self, unsaved: Unsaved) {
-        self.set_unsaved(&mut self.inner.lock(), Some(Arc::new(unsaved)));
-    }
-
-    pub(crate) fn unsaved(&self) -> Option<Arc<Unsaved>> {
-        self.inner.lock().unsaved.clone()
-    }
-
     /// As [`Claims::begin`].
     pub(crate) fn begin_claim(&self, now: Now) -> (ClaimId, Option<ClaimId>, Now) {
         self.inner.lock().claims.begin(now)
@@ -315,29 +307,6 @@ impl Slot {
     /// The claim is no longer in the store.
     pub(crate) fn claim_ended(&self, claim: ClaimId) {
         self.inner.lock().claims.ended(claim);
-    }
-
-    /// Clears the unsaved credentials if they are still these.
-    pub(crate) fn clear_unsaved(&self, saved: &Arc<Unsaved>) -> bool {
-        let mut inner = self.inner.lock();
-        inner.claims.ended(saved.commit.attempt.claim);
-        // A slow statement may be answered when the next exchange has put newer ones here.
-        let same = inner.unsaved.as_ref().is_some_and(|unsaved| Arc::ptr_eq(unsaved, saved));
-        if same {
-            self.set_unsaved(&mut inner, None);
-        }
-        same
-    }
-
-    /// Changes the unsaved credentials. Only this does, so that the client's count is right.
-    fn set_unsaved(&self, inner: &mut Inner, unsaved: Option<Arc<Unsaved>>) {
-        let owner = self.tenant_client.owner();
-        match (&inner.unsaved, &unsaved) {
-            (None, Some(_)) => owner.unsaved_came(),
-            (Some(_), None) => owner.unsaved_left(),
-            (None, None) | (Some(_), Some(_)) => {}
-        }
-        inner.unsaved = unsaved;
     }
 
     pub(crate) fn actor(&self) -> Option<ActorCell> {
