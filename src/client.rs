@@ -45,27 +45,50 @@ pub(crate) struct ClientOwner {
     pub(crate) name: ProviderName,
     /// `None` if the client is for all tenants.
     pub(crate) tenant: Option<Tenant>,
-    sessions: Arc<AtomicUsize>,
+    in_memory: Arc<InMemory>,
+}
+
+/// What the sessions of a client have in memory.
+#[derive(Default)]
+struct InMemory {
+    sessions: AtomicUsize,
+    /// Sessions whose newest credentials are not saved.
+    unsaved: AtomicUsize,
 }
 
 impl ClientOwner {
     fn new(name: ProviderName, tenant: Option<Tenant>) -> Self {
-        Self { name, tenant, sessions: Arc::default() }
+        Self { name, tenant, in_memory: Arc::default() }
     }
 
     /// How many of its sessions are in memory.
     pub(crate) fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
+        self.in_memory.sessions.load(Ordering::Relaxed)
     }
 
     /// Notes that a session came into memory.
     pub(crate) fn session_came(&self) {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.in_memory.sessions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that a session left memory.
     pub(crate) fn session_left(&self) {
-        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.in_memory.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many of its sessions have credentials that are not saved.
+    pub(crate) fn unsaved(&self) -> usize {
+        self.in_memory.unsaved.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a session has credentials that are not saved, and had none before.
+    pub(crate) fn unsaved_came(&self) {
+        self.in_memory.unsaved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a session's unsaved credentials were saved or dropped.
+    pub(crate) fn unsaved_left(&self) {
+        self.in_memory.unsaved.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -26,6 +26,7 @@ use self::queue::Queue;
 use crate::error::{Error, LostReason};
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::log::LogLimit;
+use crate::measurements::{Measurements, PublishedEvent, Unmeasured};
 
 /// Something that happened to a session, a provider or the supervisor. It holds no secret.
 ///
@@ -280,17 +281,30 @@ pub(crate) struct Publisher {
     /// How many events a subscriber may leave unread.
     most: usize,
     log_limit: Arc<LogLimit>,
+    measurements: Arc<dyn Measurements>,
     /// `None` once the publisher is closed.
     subscribers: Mutex<Option<Vec<Weak<Queue>>>>,
 }
 
 impl Publisher {
     pub(crate) fn new(most: usize, log_limit: Arc<LogLimit>) -> Self {
-        Self { most, log_limit, subscribers: Mutex::new(Some(Vec::new())) }
+        let (measurements, subscribers) = (Arc::new(Unmeasured), Mutex::new(Some(Vec::new())));
+        Self { most, log_limit, measurements, subscribers }
+    }
+
+    /// Counts the events.
+    pub(crate) fn measured(mut self, measurements: Arc<dyn Measurements>) -> Self {
+        self.measurements = measurements;
+        self
     }
 
     pub(crate) fn publish(&self, event: Event) {
         log_line::log(&self.log_limit, &event);
+        self.measurements.event_published(&PublishedEvent {
+            provider: log_line::registered_provider(&event),
+            tenant: event.tenant(),
+            name: event.kind.name(),
+        });
         if let Some(subscribers) = &mut *self.subscribers.lock() {
             subscribers.retain(|subscriber| {
                 let queue = subscriber.upgrade();

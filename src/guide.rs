@@ -5,6 +5,7 @@
 //! | [`semantics`] | use sessions | results per state, failures, recovery, crash behaviour, guarantees |
 //! | [`middleware`] | call APIs with tokens | adapters for HTTP clients, origins, resends, redirects |
 //! | [`operations`] | run a backend | events, status, alerts, change of secrets and keys, shutdown |
+//! | [`metrics`] | watch a backend | the feature `metrics`: all metrics and their labels |
 //! | [`security`] | review security | secrets, the transport, limits of the protection |
 //! | [`oauth2`] | connect a server of OAuth 2.0 | settings, logins, servers that need more settings, presets |
 //! | [`providers`] | connect another server | a provider for each tenant, providers of your own, vendors |
@@ -34,6 +35,10 @@ pub mod providers {
 
 pub mod oauth2 {
     #![doc = include_str!("guide/oauth2.md")]
+}
+
+pub mod metrics {
+    #![doc = include_str!("guide/metrics.md")]
 }
 
 pub mod operations {

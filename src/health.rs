@@ -123,6 +123,10 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Unknown, Self::Working, Self::Unreachable, Self::Throttled, Self::Rejecting];
+
     /// The name in logs, metrics and JSON.
     ///
     /// ```

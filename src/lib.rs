@@ -41,6 +41,9 @@ pub mod guide;
 pub mod health;
 pub mod key;
 mod log;
+mod measurements;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
 pub mod middleware;
 pub mod policy;

@@ -8,6 +8,7 @@ use tracing::Span;
 
 use crate::clock::{BootTime, Clock};
 use crate::key::ProviderName;
+use crate::measurements::{Measurements, Unmeasured};
 use crate::policy::{LOG_BURST, LOG_KINDS, LOG_PAUSE};
 
 /// Logs a line of at most [`LOG_BURST`] of its kind, and later one in each [`LOG_PAUSE`]. A kind is
@@ -55,6 +56,7 @@ pub(crate) fn current_span() -> Span {
 /// the log.
 pub(crate) struct LogLimit {
     clock: Arc<dyn Clock>,
+    measurements: Arc<dyn Measurements>,
     kinds: Mutex<HashMap<Kind, Lines>>,
 }
 
@@ -72,7 +74,12 @@ struct Lines {
 
 impl LogLimit {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, kinds: Mutex::default() }
+        Self { clock, measurements: Arc::new(Unmeasured), kinds: Mutex::default() }
+    }
+
+    /// Counts the lines that are left out.
+    pub(crate) fn measured(self, measurements: Arc<dyn Measurements>) -> Self {
+        Self { measurements, ..self }
     }
 
     /// Whether a line may be logged. Gives the number of lines that were left out before it; the
@@ -82,6 +89,14 @@ impl LogLimit {
         provider: Option<&ProviderName>,
         message: &'static str,
     ) -> Option<Option<u64>> {
+        let admitted = self.count(provider, message);
+        if admitted.is_none() {
+            self.measurements.log_line_suppressed();
+        }
+        admitted
+    }
+
+    fn count(&self, provider: Option<&ProviderName>, message: &'static str) -> Option<Option<u64>> {
         let now = self.clock.now().boot;
         let mut kinds = self.kinds.lock();
         if kinds.len() >= LOG_KINDS {

@@ -15,6 +15,7 @@
 
 mod context;
 mod decide;
+mod measured;
 mod memory;
 mod pages;
 mod panic_safe;
@@ -35,6 +36,7 @@ use async_trait::async_trait;
 
 pub use self::context::{Presence, StoreContext};
 pub use self::decide::{Decision, Found, Write, decide};
+pub(crate) use self::measured::MeasuredStore;
 pub use self::memory::MemoryStore;
 pub use self::pages::{
     Change, Changes, Cursor, Due, DuePage, Listed, News, RecordFilter, Resealed,

@@ -32,6 +32,7 @@ pub(crate) use super::exchange_kind::ExchangeKind;
 use super::request_history::{ConditionChange, Reported, RequestHistory};
 use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::health::Condition;
 use crate::key::SessionId;
 use crate::policy::{FAULT_PACE, ProviderLimits, SLOW_RETRY};
 use crate::provider::{ExchangeError, FailureClass};
@@ -263,6 +264,11 @@ impl Admission {
     /// How the client's requests have ended so far.
     pub(crate) fn history(&self) -> RequestHistory {
         self.state.lock().history.clone()
+    }
+
+    /// How the client's server has responded lately.
+    pub(crate) fn condition(&self) -> Condition {
+        self.state.lock().history.condition
     }
 
     /// When a session other than this one last succeeded.

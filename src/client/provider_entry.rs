@@ -102,6 +102,14 @@ impl ProviderEntry {
         }
     }
 
+    /// The client of all tenants, or those of the tenants that are in memory.
+    pub(crate) fn in_memory(&self) -> Vec<Arc<TenantClient>> {
+        match self.of_all() {
+            Some(tenant_client) => vec![Arc::clone(tenant_client)],
+            None => self.all(),
+        }
+    }
+
     /// The clients of all tenants, if each tenant has its own.
     pub(crate) fn all(&self) -> Vec<Arc<TenantClient>> {
         match &self.tenant_clients {

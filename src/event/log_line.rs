@@ -117,6 +117,14 @@ impl<'e> Concerned<'e> {
     }
 }
 
+/// The provider that an event concerns; `None` if it is not registered.
+pub(super) fn registered_provider(event: &Event) -> Option<&ProviderName> {
+    if matches!(event.kind, EventKind::ProviderUnknown(_)) {
+        return None;
+    }
+    event.session.as_ref().map(SessionId::provider).or_else(|| provider(&event.kind))
+}
+
 /// The provider that an event names itself.
 fn provider(kind: &EventKind) -> Option<&ProviderName> {
     if let EventKind::ProviderUnknown(provider) | EventKind::ProviderUnresolved { provider, .. } =

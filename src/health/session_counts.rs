@@ -102,6 +102,21 @@ pub struct ExpiryCounts {
     pub within_30_days: u64,
 }
 
+impl StateCounts {
+    /// Each state by its name, with its count.
+    pub(crate) fn named(&self) -> [(&'static str, u64); 7] {
+        [
+            ("establishing", self.establishing),
+            ("challenged", self.challenged),
+            ("active", self.active),
+            ("refreshing", self.refreshing),
+            ("in_doubt", self.in_doubt),
+            ("lost", self.lost),
+            ("closed", self.closed),
+        ]
+    }
+}
+
 impl LostCounts {
     /// The count of this reason.
     pub(crate) fn of(&mut self, reason: LostReason) -> &mut u64 {

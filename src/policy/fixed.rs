@@ -96,6 +96,10 @@ pub const REPEATED_BODY_BYTES: usize = 64 * 1024;
 /// do.
 pub const REDIRECTS: usize = 10;
 
+/// How often the crate samples gauges for the feature `metrics`. Defaults to 5 s: programs that
+/// collect metrics ask less often.
+pub const METRICS_EVERY: Duration = Duration::from_secs(5);
+
 /// How many log lines with one message the crate writes at once for one provider. Defaults to 5, so
 /// that a reader sees several sessions of an outage and not all.
 pub const LOG_BURST: u32 = 5;

@@ -26,6 +26,7 @@ use crate::event::{AffectedProvider, Event, EventKind, Publisher};
 use crate::health::{Condition, LatestCount};
 use crate::key::SessionId;
 use crate::log::LogLimit;
+use crate::measurements::Measurements;
 use crate::policy::{Policy, When};
 use crate::provider::resources::Resources;
 use crate::provider::{ExchangeError, FailureClass};
@@ -50,6 +51,7 @@ pub(crate) struct Context {
     pub(crate) steps: Steps,
     /// How many sessions the store has. Nobody counts them before somebody asks.
     pub(crate) latest_count: LatestCount,
+    pub(crate) measurements: Arc<dyn Measurements>,
 }
 
 /// The supervisor's counters.

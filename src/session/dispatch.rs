@@ -21,6 +21,7 @@ use crate::client::Client;
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
+use crate::measurements::WaitingCaller;
 use crate::policy::{ASK_AGAIN, ASKED_AGAIN_AT_ONCE, REPLY_WAIT, RESENDS};
 use crate::task::TaskGuard;
 use crate::token::PermissionToken;
@@ -126,6 +127,7 @@ impl Dispatcher {
             }
             RequestOutcome::Failed(error) => Err(error),
             RequestOutcome::Join(flight) => {
+                context.measurements.caller_joined(slot.id());
                 let span = wait_span(slot.id(), &flight);
                 Ok(self.await_flight(slot, flight).instrument(span).await)
             }
@@ -345,6 +347,7 @@ impl Dispatcher {
         }
         let named = |error: Error| error.of_session(slot.id());
         let _waiter_permit = slot.waiter_permit(policy.max_waiters).map_err(named)?;
+        let _waiting = WaitingCaller::begin(&*self.context.measurements, slot.id());
         timeout(&**clock, policy.call_timeout, wait)
             .await
             .unwrap_or_else(|| Err(named(Error::new(ErrorKind::Deadline))))

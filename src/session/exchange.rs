@@ -184,8 +184,8 @@ impl Exchange {
             return;
         }
         self.context.counts.exchanges.fetch_add(1, Ordering::Relaxed);
-        let (kind, now) = (ObservedKind::of(&payload), self.context.now());
-        let span = self.observation.begin(self.slot.id(), kind, now);
+        let kind = ObservedKind::of(&payload);
+        let span = self.observation.begin(&self.context, self.slot.id(), kind);
         self.run_observed(payload).instrument(span).await;
         // Callers get the tokens first: they must not wait for a store that is down.
         save::until_saved(&self.context, &self.slot).await;

@@ -194,6 +194,8 @@ impl Slot {
         // First, so that the machine judges the input with the present client and clock.
         self.follow(&mut inner, at);
         if forgotten {
+            // Otherwise `until_saved` would write the forgotten credentials to the store again.
+            self.set_unsaved(&mut inner, None);
             inner.forget();
         }
         let effects = inner.step(input, at);
@@ -292,14 +294,6 @@ impl Slot {
         sender.complete(flight_outcome);
     }
 
-    pub(crate) fn keep_unsaved(&self, unsaved: Unsaved) {
-        self.inner.lock().unsaved = Some(Arc::new(unsaved));
-    }
-
-    pub(crate) fn unsaved(&self) -> Option<Arc<Unsaved>> {
-        self.inner.lock().unsaved.clone()
-    }
-
     /// As [`Claims::begin`].
     pub(crate) fn begin_claim(&self, now: Now) -> (ClaimId, Option<ClaimId>, Now) {
         self.inner.lock().claims.begin(now)
@@ -313,18 +307,6 @@ impl Slot {
     /// The claim is no longer in the store.
     pub(crate) fn claim_ended(&self, claim: ClaimId) {
         self.inner.lock().claims.ended(claim);
-    }
-
-    /// Clears the unsaved credentials if they are still these.
-    pub(crate) fn clear_unsaved(&self, saved: &Arc<Unsaved>) -> bool {
-        let mut inner = self.inner.lock();
-        inner.claims.ended(saved.commit.attempt.claim);
-        // A slow statement may be answered when the next exchange has put newer ones here.
-        let same = inner.unsaved.as_ref().is_some_and(|unsaved| Arc::ptr_eq(unsaved, saved));
-        if same {
-            inner.unsaved = None;
-        }
-        same
     }
 
     pub(crate) fn actor(&self) -> Option<ActorCell> {
@@ -467,10 +449,8 @@ impl Inner {
         self.quarantine.filter(|until| now < *until)
     }
 
-    /// Drops everything that belongs to the deleted record.
+    /// Drops what else belongs to the deleted record.
     fn forget(&mut self) {
-        // Otherwise `until_saved` would write the forgotten credentials to the store again.
-        self.unsaved = None;
         self.claims = Claims::default();
         self.quarantine = None;
     }
@@ -487,7 +467,11 @@ pub(crate) fn quarantined_error(pause: Duration) -> Error {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.tenant_client.owner().session_left();
+        let owner = self.tenant_client.owner();
+        owner.session_left();
+        if self.inner.get_mut().unsaved.is_some() {
+            owner.unsaved_left();
+        }
     }
 }
 

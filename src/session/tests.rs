@@ -21,6 +21,7 @@ use crate::crash::Steps;
 use crate::event::Publisher;
 use crate::health::LatestCount;
 use crate::key::{ProviderName, SessionId, SessionKey};
+use crate::measurements::Unmeasured;
 use crate::policy::Policy;
 use crate::provider::resources::Resources;
 use crate::provider::{Registration, Rotation};
@@ -74,6 +75,7 @@ pub(super) fn core_and_slot(
         load_queue: LoadQueue::default(),
         steps: Steps::default(),
         latest_count: LatestCount::default(),
+        measurements: Arc::new(Unmeasured),
     };
     (Arc::new(context), Arc::new(Slot::new(id, tenant_client)))
 }

@@ -16,6 +16,7 @@ use crate::event::Publisher;
 use crate::health::LatestCount;
 use crate::key::ProviderName;
 use crate::log::LogLimit;
+use crate::measurements::{Measurements, Unmeasured};
 use crate::policy::{Policy, USED_TICKETS};
 use crate::provider::resources::Resources;
 use crate::provider::{Provider, ProviderSource, Registration};
@@ -24,7 +25,9 @@ use crate::session::context::{Context, Counts};
 use crate::session::load_queue::LoadQueue;
 use crate::session::mailbox::Mailbox;
 use crate::session::registry::Registry;
-use crate::store::{MemoryStore, Owner, PanicSafeStore, Store, StoreContext, StoreErrorKind};
+use crate::store::{
+    MeasuredStore, MemoryStore, Owner, PanicSafeStore, Store, StoreContext, StoreErrorKind,
+};
 use crate::task::Tasks;
 use crate::ticket::Tickets;
 use crate::transport::{ConfigureApiClient, Transport, TransportConfig};
@@ -69,6 +72,8 @@ pub struct SupervisorBuilder {
     application: Option<String>,
     providers: Vec<(String, Owns, Register)>,
     steps: Steps,
+    /// Only the feature `metrics` can set it.
+    measurements: Arc<dyn Measurements>,
 }
 
 /// A registration that still needs the resources that [`SupervisorBuilder::start`] makes.
@@ -93,6 +98,7 @@ impl SupervisorBuilder {
             application: None,
             providers: Vec::new(),
             steps: Steps::default(),
+            measurements: Arc::new(Unmeasured),
         }
     }
 
@@ -118,6 +124,11 @@ impl SupervisorBuilder {
     pub fn transport(mut self, transport: TransportConfig) -> Self {
         self.transport = transport;
         self
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn with_measurements(self, measurements: Arc<dyn Measurements>) -> Self {
+        Self { measurements, ..self }
     }
 
     #[cfg(feature = "reqwest")]
@@ -227,11 +238,7 @@ impl SupervisorBuilder {
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
         let store = PanicSafeStore::new(self.store);
         let store_context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
-        let ring = store.prepare(&store_context).and_then(|()| store.ring());
-        let ring = ring.map_err(|refused| {
-            let is_sealed = refused.kind() == StoreErrorKind::Sealed;
-            refused.explain(if is_sealed { ErrorKind::Misconfigured } else { ErrorKind::Store })
-        })?;
+        let ring = prepare(&store, &store_context)?;
         let tickets = Tickets::new(keys.clone(), USED_TICKETS);
         let tickets = match self.application {
             Some(name) => tickets.of_application(name),
@@ -240,8 +247,12 @@ impl SupervisorBuilder {
         let transport = Transport::new(&self.transport)?;
         let api_client = transport.api_client(self.api_client);
         api_client.check()?;
-        let log_limit = Arc::new(LogLimit::new(Arc::clone(&self.clock)));
+        let (clock, measurements) = (self.clock, self.measurements);
+        measurements.started();
+        let log_limit = LogLimit::new(Arc::clone(&clock)).measured(Arc::clone(&measurements));
+        let log_limit = Arc::new(log_limit);
         let events = Publisher::new(self.policy.events, Arc::clone(&log_limit));
+        let events = events.measured(Arc::clone(&measurements));
         let resources = Arc::new(Resources {
             transport: Arc::new(transport),
             tickets: Arc::new(tickets),
@@ -254,8 +265,8 @@ impl SupervisorBuilder {
         let link = Arc::new(SupervisorLink::new());
         let mailbox: Arc<dyn Mailbox> = Arc::<SupervisorLink>::clone(&link);
         let context = Arc::new(Context {
-            clock: self.clock,
-            store: Arc::new(store),
+            store: MeasuredStore::around(Arc::new(store), &clock, &measurements),
+            clock,
             tasks,
             events,
             policy: self.policy,
@@ -268,6 +279,7 @@ impl SupervisorBuilder {
             load_queue: LoadQueue::default(),
             steps: self.steps,
             latest_count: LatestCount::default(),
+            measurements,
         });
         if startup::start(&context, &link, ring).await {
             Ok(Supervisor::new(context, link))
@@ -278,6 +290,15 @@ impl SupervisorBuilder {
             ))
         }
     }
+}
+
+/// Prepares the store, and returns the keys that seal its records.
+fn prepare(store: &PanicSafeStore, store_context: &StoreContext) -> Result<Option<KeyRing>> {
+    let ring = store.prepare(store_context).and_then(|()| store.ring());
+    ring.map_err(|refused| {
+        let is_sealed = refused.kind() == StoreErrorKind::Sealed;
+        refused.explain(if is_sealed { ErrorKind::Misconfigured } else { ErrorKind::Store })
+    })
 }
 
 /// Registers the providers under their names. Those per tenant get a transport with stricter rules.

@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::error::Result;
 use crate::health::{CountedProvider, SessionCounts, StoreCount};
 use crate::key::{ProviderName, SessionId, Tenant};
+use crate::measurements::StoredSessions;
 use crate::policy::{COUNT_PAGE, COUNT_PAUSE, COUNT_SLICE, HEALTH_COUNT_EVERY, LIST_PAGE};
 use crate::session::context::Context;
 use crate::session::{SessionStatus, State, list};
@@ -33,13 +34,31 @@ async fn run(context: Arc<Context>) {
 
 async fn count_again_and_again(context: &Context) {
     loop {
-        context.latest_count.note(count(context).await);
+        let counted = count(context).await;
+        if let Ok(counted) = &counted {
+            measure(context, counted);
+        }
+        context.latest_count.note(counted);
         context.clock.sleep(HEALTH_COUNT_EVERY).await;
     }
 }
 
-/// Counts all sessions. The first page is as long as that of a list. Between two pages it pauses for at least as long as a page took, so that
-/// callers' statements get more than half of the store's time.
+fn measure(context: &Context, counted: &StoreCount) {
+    for CountedProvider { provider, tenant, sessions } in &counted.providers {
+        if tenant.is_none() {
+            let SessionCounts { states, refresh_tokens_end: ends, .. } = sessions;
+            context.measurements.sessions_counted(&StoredSessions {
+                provider,
+                states: &states.named(),
+                refresh_tokens_ending: [ends.within_1_day, ends.within_7_days, ends.within_30_days],
+            });
+        }
+    }
+}
+
+/// Counts all sessions. The first page is as long as that of a list. Between two pages it pauses for
+/// at least as long as a page took, so that callers' statements get more than half of the store's
+/// time.
 async fn count(context: &Context) -> Result<StoreCount> {
     let mut tally = Tally::new(context);
     let (mut after, mut rows) = (None, LIST_PAGE);

@@ -9,8 +9,9 @@ use tokio::task::JoinHandle;
 use super::supervisor_actor::SupervisorActor;
 use super::supervisor_link::SupervisorLink;
 use super::supervisor_message::SupervisorMessage;
-use super::{change_feed, eviction, presence, reseal, scheduler};
+use super::{change_feed, eviction, presence, reseal, samples, scheduler, session_count};
 use crate::event::{Event, EventKind};
+use crate::measurements::RestartedActor;
 use crate::seal::KeyRing;
 use crate::session::context::Context;
 use crate::session::load;
@@ -43,6 +44,10 @@ pub(crate) async fn start(
     context.tasks.spawn_detached(load::run(Arc::clone(context)));
     context.tasks.spawn_detached(eviction::run(Arc::clone(context)));
     context.tasks.spawn_detached(presence::run(Arc::clone(context)));
+    if context.measurements.is_on() {
+        context.tasks.spawn_detached(samples::run(Arc::clone(context)));
+        session_count::start(context);
+    }
     true
 }
 
@@ -89,6 +94,7 @@ async fn restart(context: &Arc<Context>, link: &Arc<SupervisorLink>, mut ended: 
         }
         tries = 0;
         context.counts.supervisor_restarts.fetch_add(1, Ordering::Relaxed);
+        context.measurements.actor_restarted(RestartedActor::Supervisor);
         let event = Event::of_none(context.now().wall, EventKind::SupervisorRestarted);
         context.events.publish(event);
         // The dead actor's mailbox is lost. Callers and the schedule send again when no reply

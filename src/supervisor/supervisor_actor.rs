@@ -13,6 +13,7 @@ use super::supervisor_message::SupervisorMessage;
 use crate::event::EventKind;
 use crate::key::SessionId;
 use crate::log::log_session;
+use crate::measurements::RestartedActor;
 use crate::session::context::Context;
 use crate::session::message::Message;
 use crate::session::schedule::KnownTo;
@@ -191,6 +192,7 @@ impl SupervisorState {
         match self.restarts.note(slot.id().clone(), now.boot, fastrand::f64()) {
             Verdict::Restart { after } => {
                 context.counts.actor_restarts.fetch_add(1, Ordering::Relaxed);
+                context.measurements.actor_restarted(RestartedActor::Session);
                 context.event(slot, EventKind::ActorRestarted);
                 let message =
                     SupervisorMessage::Deliver { slot: Arc::clone(slot), message: Message::Ended };

@@ -214,6 +214,13 @@ fn the_extra_horizon_example_does_what_it_shows() {
 }
 
 #[test]
+fn the_metrics_of_an_outage_are_on_the_page_for_prometheus() {
+    let says =
+        r#"session_warden_exchanges_total{provider="acme",kind="refresh",outcome="ambiguous"} 1"#;
+    assert_runs("metrics", &["during the outage: ", says]);
+}
+
+#[test]
 fn a_circle_member_is_served_and_its_session_ended() {
     assert_runs("circle", &["member 77", "revoked: AtServer"]);
 }

@@ -39,6 +39,7 @@ mod layers;
 mod lifecycle;
 mod listing;
 mod logins;
+mod metrics;
 mod middleware;
 mod oauth2;
 mod one_refresh;

@@ -1,6 +1,8 @@
-//! What operators see of one exchange: its span.
+//! What operators see of one exchange: its span and its metrics.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tracing::Span;
 use tracing::field::Empty;
@@ -10,7 +12,9 @@ use crate::clock::{BootTime, Now};
 use crate::error::ErrorKind;
 use crate::key::SessionId;
 use crate::log::current_span;
+use crate::measurements::{EndedExchange, Measurements};
 use crate::provider::ExchangeError;
+use crate::session::context::Context;
 use crate::session::machine::Failure;
 use crate::session::single_flight::ExchangeId;
 
@@ -29,6 +33,9 @@ pub(super) struct Observation {
 }
 
 struct Running {
+    measurements: Arc<dyn Measurements>,
+    session: SessionId,
+    kind: ObservedKind,
     began: BootTime,
     outcome: Option<&'static str>,
     status: Option<u16>,
@@ -73,7 +80,12 @@ impl Observation {
     }
 
     /// Begins the span, in which the exchange must run.
-    pub(super) fn begin(&mut self, session: &SessionId, kind: ObservedKind, now: Now) -> Span {
+    pub(super) fn begin(
+        &mut self,
+        context: &Context,
+        session: &SessionId,
+        kind: ObservedKind,
+    ) -> Span {
         let span = tracing::info_span!(
             parent: None,
             "session_warden.exchange",
@@ -90,7 +102,14 @@ impl Observation {
         span.follows_from(&self.caller);
         // Not kept longer, because a span that is held does not close.
         self.caller = Span::none();
-        self.running = Some(Running { began: now.boot, outcome: None, status: None });
+        self.running = Some(Running {
+            measurements: Arc::clone(&context.measurements),
+            session: session.clone(),
+            kind,
+            began: context.now().boot,
+            outcome: None,
+            status: None,
+        });
         self.span = span.clone();
         span
     }
@@ -131,20 +150,33 @@ impl Observation {
 
     /// Ends the observation. `outcome` counts unless a failure was noted before.
     pub(super) fn end(&mut self, outcome: &'static str, now: Now) {
-        let Some(Running { began, outcome: noted, status }) = self.running.take() else { return };
-        let took = now.boot.since(began);
-        self.span.record("outcome", noted.unwrap_or(outcome));
+        let Some(running) = self.running.take() else { return };
+        let outcome = running.outcome.unwrap_or(outcome);
+        let took = now.boot.since(running.began);
+        self.span.record("outcome", outcome);
         self.span.record("duration_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-        if let Some(status) = status {
+        if let Some(status) = running.status {
             self.span.record("status", status);
         }
+        // An exchange that was held back takes no time, and would hide how long the others take.
+        let is_sent = self.attempts.load(Ordering::Relaxed) > 0;
+        running.measure(outcome, is_sent.then_some(took));
+    }
+}
+
+impl Running {
+    fn measure(&self, outcome: &'static str, took: Option<Duration>) {
+        let (session, kind) = (&self.session, self.kind.name());
+        let ended = EndedExchange { session, kind, outcome, took };
+        self.measurements.exchange_ended(&ended);
     }
 }
 
 impl Drop for Observation {
     fn drop(&mut self) {
-        if self.running.take().is_some() {
+        if let Some(running) = self.running.take() {
             self.span.record("outcome", ABORTED);
+            running.measure(ABORTED, None);
         }
     }
 }

@@ -163,7 +163,7 @@ impl RevocationRequest {
         };
         let exchange = CatchPanic::new(Box::pin(exchange));
         let mut observation = Observation::new(ExchangeId::random());
-        let span = observation.begin(slot.id(), ObservedKind::Revoke, context.now());
+        let span = observation.begin(context, slot.id(), ObservedKind::Revoke);
         observation.attempt();
         // Revocation is idempotent (RFC 7009 section 2.2), so this request may be dropped when its
         // time is over. A refresh may not: see `Exchange::run_provider`.

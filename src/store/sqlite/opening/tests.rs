@@ -1,6 +1,7 @@
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::*;
+use crate::log::LogLimit;
 use crate::store::record_cipher::RecordCipher;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::row::NEWEST_FORM;
@@ -19,7 +20,9 @@ impl TestFile {
         let (folder, conn) = (Folder::new(), Connection::open_in_memory().unwrap());
         let options = SqliteStore::builder(folder.path().join("a.db")).tokens_in_clear();
         let (clock, system) = (OnceLock::new(), SystemClock::new());
-        let shared = Shared { cipher: RecordCipher::Plaintext, clock, system, form: NEWEST_FORM };
+        let log_limit = LogLimit::new(Arc::new(SystemClock::new()));
+        let cipher = RecordCipher::Plaintext;
+        let shared = Shared { cipher, clock, system, form: NEWEST_FORM, log_limit };
         Self { folder, conn, options, shared }
     }
 

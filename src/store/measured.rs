@@ -1,0 +1,208 @@
+//! A wrapper that measures the statements of a store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{
+    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
+    Statement, Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+};
+use crate::clock::{BootTime, Clock};
+use crate::key::{ProviderName, SessionId};
+use crate::measurements::{EndedStatement, Measurements};
+use crate::seal::KeyRing;
+
+/// The outcome of a statement that has done what it says.
+const DONE: &str = "done";
+
+/// The outcome of a statement whose future was dropped before the store had answered.
+const NO_ANSWER: &str = "no_answer";
+
+/// A store with measurements. It measures what callers see: the time in the queue of the store, and
+/// the time to encrypt and decrypt, are parts of a statement.
+pub(crate) struct MeasuredStore {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    measurements: Arc<dyn Measurements>,
+}
+
+/// A statement that the store has not answered yet.
+struct RunningStatement<'s> {
+    of: &'s MeasuredStore,
+    statement: &'static str,
+    began: BootTime,
+    has_ended: bool,
+}
+
+impl MeasuredStore {
+    /// The store itself if nothing is recorded.
+    pub(crate) fn around(
+        store: Arc<dyn Store>,
+        clock: &Arc<dyn Clock>,
+        measurements: &Arc<dyn Measurements>,
+    ) -> Arc<dyn Store> {
+        if !measurements.is_on() {
+            return store;
+        }
+        let (clock, measurements) = (Arc::clone(clock), Arc::clone(measurements));
+        Arc::new(Self { store, clock, measurements })
+    }
+
+    fn begin(&self, statement: &'static str) -> RunningStatement<'_> {
+        let began = self.clock.now().boot;
+        RunningStatement { of: self, statement, began, has_ended: false }
+    }
+}
+
+impl RunningStatement<'_> {
+    fn end(mut self, outcome: &'static str) {
+        self.has_ended = true;
+        self.record(outcome);
+    }
+
+    fn record(&self, outcome: &'static str) {
+        let took = Some(self.of.clock.now().boot.since(self.began));
+        let statement = self.statement;
+        self.of.measurements.statement_ended(&EndedStatement { statement, outcome, took });
+    }
+}
+
+impl Drop for RunningStatement<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.record(NO_ANSWER);
+        }
+    }
+}
+
+/// The outcome of a statement that only reads, or that always does what it says.
+fn outcome_of<T>(answer: &Result<T, StoreError>) -> &'static str {
+    answer.as_ref().map_or_else(|failed| failed.kind().name(), |_| DONE)
+}
+
+impl StoreErrorKind {
+    /// The name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Slow => "slow",
+            Self::Full => "full",
+            Self::Corrupt => "corrupt",
+            Self::Sealed => "sealed",
+        }
+    }
+}
+
+impl Outcome {
+    /// The name in metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Done(_) => DONE,
+            Self::Conflict(_) => "conflict",
+            Self::Leased(_) => "leased",
+            Self::Wait { .. } => "wait",
+        }
+    }
+}
+
+impl Statement {
+    /// The name in metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Claim(_) => "claim",
+            Self::Renew(_) => "renew",
+            Self::Commit(_) => "commit",
+            Self::Settle(_) => "settle",
+            Self::TakeOver(_) => "take_over",
+            Self::Close(_) => "close",
+            Self::Lose(_) => "lose",
+            Self::Suspect(_) => "suspect",
+            Self::Reschedule(_) => "reschedule",
+            Self::Restore(_) => "restore",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MeasuredStore {
+    fn prepare(&self, context: &StoreContext) -> Result<(), StoreError> {
+        self.store.prepare(context)
+    }
+
+    fn key_ring(&self) -> Option<KeyRing> {
+        self.store.key_ring()
+    }
+
+    async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
+        let running = self.begin("presence");
+        let answer = self.store.presence(owner, presence).await;
+        running.end(outcome_of(&answer));
+        answer
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
+        let running = self.begin("reseal");
+        let answer = self.store.reseal(limit).await;
+        running.end(outcome_of(&answer));
+        answer
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
+        let running = self.begin("load");
+        let answer = self.store.load(id).await;
+        running.end(outcome_of(&answer));
+        answer
+    }
+
+    async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
+        let running = self.begin("load_many");
+        let answers = self.store.load_many(ids).await;
+        // One statement: the first failure stands for all.
+        let failed = answers.iter().find(|answer| answer.is_err());
+        running.end(failed.map_or(DONE, outcome_of));
+        answers
+    }
+
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        let running = self.begin(statement.name());
+        let answer = self.store.apply(id, statement).await;
+        running.end(answer.as_ref().map_or_else(|failed| failed.kind().name(), Outcome::name));
+        answer
+    }
+
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        let running = self.begin("due");
+        let answer = self.store.due(provider, within, after, limit).await;
+        running.end(outcome_of(&answer));
+        answer
+    }
+
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> ListPage {
+        let running = self.begin("list");
+        let answer = self.store.list(filter, after, limit).await;
+        running.end(outcome_of(&answer));
+        answer
+    }
+
+    /// Not timed, because a store may wait until there is a change.
+    async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
+        let answer = self.store.changes(since, limit).await;
+        let (statement, outcome, took) = ("changes", outcome_of(&answer), None);
+        self.measurements.statement_ended(&EndedStatement { statement, outcome, took });
+        answer
+    }
+}
