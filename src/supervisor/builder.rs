@@ -237,11 +237,7 @@ impl SupervisorBuilder {
         let keys = self.keys.map_or_else(KeyRing::generate, Ok)?;
         let store = PanicSafeStore::new(self.store);
         let store_context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
-        let ring = store.prepare(&store_context).and_then(|()| store.ring());
-        let ring = ring.map_err(|refused| {
-            let is_sealed = refused.kind() == StoreErrorKind::Sealed;
-            refused.explain(if is_sealed { ErrorKind::Misconfigured } else { ErrorKind::Store })
-        })?;
+        let ring = prepare(&store, &store_context)?;
         let tickets = Tickets::new(keys.clone(), USED_TICKETS);
         let tickets = match self.application {
             Some(name) => tickets.of_application(name),
@@ -292,6 +288,15 @@ impl SupervisorBuilder {
             ))
         }
     }
+}
+
+/// Prepares the store, and returns the keys that seal its records.
+fn prepare(store: &PanicSafeStore, store_context: &StoreContext) -> Result<Option<KeyRing>> {
+    let ring = store.prepare(store_context).and_then(|()| store.ring());
+    ring.map_err(|refused| {
+        let is_sealed = refused.kind() == StoreErrorKind::Sealed;
+        refused.explain(if is_sealed { ErrorKind::Misconfigured } else { ErrorKind::Store })
+    })
 }
 
 /// Registers the providers under their names. Those per tenant get a transport with stricter rules.
