@@ -156,9 +156,9 @@ async fn a_stream_of_events_is_not_held_back() {
 async fn a_token_goes_to_no_other_origin() {
     let Setup { api, session, script, .. } = &Setup::new().await;
     let other = RecordingApi::start().await;
-    let refused = |sent: Result<_, RequestError>| match sent.map(drop).unwrap_err() {
-        RequestError::Session(error) => (error.kind(), error.to_string()),
-        other => panic!("{other:?}"),
+    let refused = |sent: Result<_, RequestError>| {
+        let Err(RequestError::Session(error)) = sent.map(drop) else { panic!("it was sent") };
+        (error.kind(), error.to_string())
     };
     for (url, words) in [
         (other.at("/item"), "is not among the API origins of the provider"),

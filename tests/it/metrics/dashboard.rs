@@ -44,9 +44,9 @@ fn queries(of: &Value) -> Vec<String> {
     match of {
         Value::Object(members) => members
             .iter()
-            .flat_map(|(name, value)| match value {
-                Value::String(query) if name == "expr" || name == "query" => vec![query.clone()],
-                value => queries(value),
+            .flat_map(|(name, value)| match value.as_str() {
+                Some(query) if name == "expr" || name == "query" => vec![query.to_owned()],
+                _ => queries(value),
             })
             .filter(|query| query != "prometheus")
             .collect(),
@@ -100,11 +100,11 @@ fn words(query: &str) -> impl Iterator<Item = &str> {
 
 /// The metric that a name in a query means. A histogram has three series.
 fn metric(name: &str) -> Option<&'static Metric> {
-    METRICS.iter().find(|metric| match metric.kind {
-        MetricKind::Histogram => {
-            let rest = name.strip_prefix(metric.name);
-            rest.is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest))
+    METRICS.iter().find(|metric| {
+        if metric.kind != MetricKind::Histogram {
+            return metric.name == name;
         }
-        _ => metric.name == name,
+        let rest = name.strip_prefix(metric.name);
+        rest.is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest))
     })
 }
