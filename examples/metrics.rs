@@ -1,8 +1,7 @@
 //! Serves metrics to Prometheus, with axum. `examples/metrics/grafana.json` is a dashboard for them.
 //!
 //! `cargo run --example metrics` works with a fake server, which fails for a while.
-
-#![expect(clippy::disallowed_methods, reason = "the page is served until the program ends")]
+#![allow(clippy::disallowed_methods, reason = "a program has its own tasks")]
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 //! arrives all the same.
 //!
 //!     cargo run --example middleware
+#![allow(clippy::disallowed_methods, reason = "a program has its own tasks")]
 
 use std::sync::Arc;
 

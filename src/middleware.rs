@@ -18,7 +18,6 @@
 )]
 
 mod authorizer;
-#[cfg(any(feature = "reqwest", feature = "reqwest-middleware"))]
 mod origin_redirects;
 #[cfg(feature = "tower")]
 mod repeatable_body;
@@ -34,7 +33,6 @@ pub mod tower;
 
 use self::authorizer::Authorizer;
 pub use self::authorizer::CallerHeader;
-#[cfg(any(feature = "reqwest", feature = "reqwest-middleware"))]
 pub use self::origin_redirects::redirect_policy;
 #[cfg(feature = "tower")]
 pub use self::repeatable_body::RepeatableBody;

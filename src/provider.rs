@@ -75,8 +75,8 @@ use crate::token::{Placement, Tokens};
 ///
 /// The crate calls these methods once, when the provider is registered, and keeps the results until
 /// the provider is replaced: `authority_url`, `endpoints_elsewhere`, `configured_urls`,
-/// `api_origins`, `client_id`, `refresh_token_rotation`, `placement`, `reach_of_revocation`, `access_tokens_end_at_refresh`. If
-/// a method of these panics, the registration is refused.
+/// `api_origins`, `client_id`, `refresh_token_rotation`, `placement`, `reach_of_revocation`,
+/// `access_tokens_end_at_refresh`. If a method of these panics, the registration is refused.
 ///
 /// A panic in these methods changes no session:
 ///

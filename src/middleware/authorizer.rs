@@ -47,10 +47,10 @@ impl Authorizer {
         let client = self.session.resolved_client().await?;
         let placed = client.provider.placement();
         let header = placed.as_ref().map_or(&header::AUTHORIZATION, |placed| placed.name());
-        if sets(&request.headers, header) {
+        if let Some(set) = credentials(&request.headers, header) {
             return match self.caller_header {
                 CallerHeader::Keep => Ok(None),
-                CallerHeader::Refuse => Err(refused(header).of_session(id)),
+                CallerHeader::Refuse => Err(refused(set).of_session(id)),
             };
         }
         // Before the token is asked for: a request that may not go there causes no refresh.
@@ -93,23 +93,34 @@ impl Authorizer {
     }
 }
 
-fn sets(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.contains_key(name) || headers.contains_key(header::AUTHORIZATION)
+/// The header with which the program has already set credentials.
+fn credentials<'h>(headers: &HeaderMap, of_token: &'h HeaderName) -> Option<&'h HeaderName> {
+    [of_token, &header::AUTHORIZATION].into_iter().find(|name| headers.contains_key(*name))
 }
 
 fn refused(header: &HeaderName) -> Error {
     Error::new(ErrorKind::InvalidInput).about(format!(
-        "the request has a header `authorization` or `{header}` already; remove it, or set \
-         `CallerHeader::Keep` to send the request without the session's token"
+        "the request already has the header `{header}`; remove it, or set `CallerHeader::Keep` to \
+         send the request without the session's token"
     ))
 }
+
+/// The media types of bodies that may go on for as long as the server likes.
+const STREAMS: [&str; 6] = [
+    "application/grpc",
+    "application/json-seq",
+    "application/stream+json",
+    "application/x-ndjson",
+    "multipart/x-mixed-replace",
+    "text/event-stream",
+];
 
 /// Whether the answer may go on for long, so that its body must not be waited for.
 fn is_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| {
         let kind = kind.to_ascii_lowercase();
-        kind.starts_with("text/event-stream") || kind.starts_with("application/grpc")
+        STREAMS.iter().any(|stream| kind.starts_with(stream))
     })
 }
 

@@ -13,7 +13,6 @@ use crate::policy::REDIRECTS;
 /// the other origin.
 ///
 /// ```
-/// # #[cfg(feature = "reqwest-middleware")]
 /// # fn run() -> Result<(), reqwest::Error> {
 /// use session_warden::middleware::redirect_policy;
 ///

@@ -40,24 +40,7 @@ impl<P> Session<P> {
     /// May be dropped at any time. The API may have got the request. A refresh that it waits for
     /// goes on.
     pub async fn execute(&self, request: Request) -> Result<Response, RequestError> {
-        let client = self.api_client().map_err(RequestError::Session)?;
-        let choice = SessionChoice::from(self.erase());
-        let mut origin = Origin::Api;
-        let mut request = request;
-        for _ in 0..=REDIRECTS {
-            let mut hop = Hop::of(&request);
-            let response = match origin {
-                Origin::Api => authorized(&client, &choice, request).await?,
-                Origin::Other => client.execute(request).await.map_err(RequestError::http)?,
-            };
-            let Some((next, is_same)) = hop.after(&response) else { return Ok(response) };
-            request = next;
-            if !is_same {
-                // From here on, also for a redirect back: the other origin chose the path.
-                origin = Origin::Other;
-            }
-        }
-        Err(RequestError::TooManyRedirects)
+        self.execute_with(CallerHeader::default(), request).await
     }
 
     /// Begins a GET request. See the example of [`SessionRequest`].
@@ -89,6 +72,30 @@ impl<P> Session<P> {
     pub fn request(&self, method: Method, url: impl IntoUrl) -> SessionRequest {
         SessionRequest::new(self.erase(), self.api_client(), method, url)
     }
+
+    pub(super) async fn execute_with(
+        &self,
+        caller_header: CallerHeader,
+        mut request: Request,
+    ) -> Result<Response, RequestError> {
+        let client = self.api_client().map_err(RequestError::Session)?;
+        let choice = SessionChoice::from(self.erase());
+        let mut origin = Origin::Api;
+        for _ in 0..=REDIRECTS {
+            let mut hop = Hop::of(&request);
+            let response = match origin {
+                Origin::Api => authorized(&client, &choice, caller_header, request).await?,
+                Origin::Other => client.execute(request).await.map_err(RequestError::http)?,
+            };
+            let Some((next, is_same)) = hop.after(&response) else { return Ok(response) };
+            request = next;
+            if !is_same {
+                // From here on, also for a redirect back: the other origin chose the path.
+                origin = Origin::Other;
+            }
+        }
+        Err(RequestError::TooManyRedirects)
+    }
 }
 
 /// Where a request goes.
@@ -102,9 +109,10 @@ enum Origin {
 async fn authorized(
     client: &Client,
     choice: &SessionChoice,
+    caller_header: CallerHeader,
     request: Request,
 ) -> Result<Response, RequestError> {
-    let begun = Sending::begin(choice, CallerHeader::Refuse, request, Extensions::new()).await;
+    let begun = Sending::begin(choice, caller_header, request, Extensions::new()).await;
     let (mut sending, request) = begun.map_err(RequestError::Session)?;
     let response = client.execute(request).await.map_err(RequestError::http)?;
     match sending.first(response).await.map_err(RequestError::Session)? {

@@ -62,13 +62,22 @@ impl Middleware for SessionMiddleware {
     ) -> Result<Response> {
         let begun = Sending::begin(&self.choice, self.caller_header, request, extensions.clone());
         let (mut sending, request) = begun.await.map_err(Error::middleware)?;
-        let response = next.clone().run(request, extensions).await?;
+        let response = next.clone().run(request, extensions).await;
+        let response = response.map_err(|error| without_token(&sending, error))?;
         match sending.first(response).await.map_err(Error::middleware)? {
             AfterAnswer::Done(response) => Ok(response),
             AfterAnswer::Send(request) => {
-                let response = next.run(request, extensions).await?;
+                let response = next.run(request, extensions).await;
+                let response = response.map_err(|error| without_token(&sending, error))?;
                 Ok(sending.last(response).await)
             }
         }
+    }
+}
+
+fn without_token(sending: &Sending, error: Error) -> Error {
+    match error {
+        Error::Reqwest(error) => Error::Reqwest(sending.without_token(error)),
+        Error::Middleware(error) => Error::Middleware(error),
     }
 }

@@ -16,6 +16,10 @@ pub(super) struct Sending {
     token: Option<PermissionToken>,
     /// The request as it came. None if its body is a stream.
     copy: Option<Request>,
+    /// The URL as it came.
+    url: Url,
+    /// The URL that was sent last, which may contain the token.
+    sent_url: Url,
 }
 
 /// What to do after the first answer.
@@ -37,9 +41,11 @@ impl Sending {
         parts.extensions = extensions;
         let authorizer = Authorizer::new(choice, caller_header, &parts)?;
         let copy = request.try_clone();
+        let url = request.url().clone();
         let token = authorizer.authorize(&mut parts).await?;
         put_back(parts, &mut request)?;
-        Ok((Self { authorizer, token, copy }, request))
+        let sent_url = request.url().clone();
+        Ok((Self { authorizer, token, copy, url, sent_url }, request))
     }
 
     /// Reads the first answer.
@@ -56,6 +62,7 @@ impl Sending {
         let mut parts = parts_of(&request)?;
         self.token = self.authorizer.authorize(&mut parts).await?;
         put_back(parts, &mut request)?;
+        self.sent_url = request.url().clone();
         Ok(Next::Send(request))
     }
 
@@ -64,9 +71,21 @@ impl Sending {
         marked(self.judge(response).await.0, Resend::Resent)
     }
 
+    /// The error with the URL as it came, because the URL that was sent may contain the token.
+    pub(super) fn without_token(&self, error: ::reqwest::Error) -> ::reqwest::Error {
+        if error.url() == Some(&self.sent_url) { error.with_url(self.url.clone()) } else { error }
+    }
+
     async fn judge(&self, response: Response) -> (Response, Verdict) {
         let Some(token) = &self.token else { return (response, Verdict::Forward) };
-        let url = response.url().clone();
+        let mut url = response.url().clone();
+        if url.origin() != self.sent_url.origin() {
+            // The client has followed a redirect. Another server knows nothing of the token.
+            return (response, Verdict::Forward);
+        }
+        if url == self.sent_url {
+            url.clone_from(&self.url);
+        }
         let (parts, body) = http::Response::from(response).into_parts();
         if !self.authorizer.reads_body(&parts) {
             let verdict = self.authorizer.judge(token, &parts, &[]);

@@ -17,27 +17,40 @@ pub struct ResponseBody<B: Body> {
     /// The frames that the middleware has read ahead.
     read: VecDeque<Result<Frame<Bytes>, B::Error>>,
     rest: Pin<Box<B>>,
+    /// The inner body has ended. It must not be polled again.
+    ended: bool,
 }
 
 impl<B: Body> ResponseBody<B> {
     pub(super) fn new(body: B) -> Self {
-        Self { read: VecDeque::new(), rest: Box::pin(body) }
+        Self { read: VecDeque::new(), rest: Box::pin(body), ended: false }
     }
 
     /// Reads the beginning of the body and returns it: [`BODY_PREFIX_BYTES`], or a frame more. The
     /// reader of this body gets it too.
     pub(super) async fn read_prefix(&mut self) -> Vec<u8> {
-        let mut prefix = Vec::new();
-        while prefix.len() < BODY_PREFIX_BYTES {
-            let Some(frame) = poll_fn(|cx| poll_bytes(self.rest.as_mut(), cx)).await else { break };
+        let (mut prefix, mut counted) = (Vec::new(), 0);
+        while counted < BODY_PREFIX_BYTES {
+            let Some(frame) = poll_fn(|cx| self.poll_rest(cx)).await else { break };
             let data = frame.as_ref().ok().and_then(Frame::data_ref).cloned();
             self.read.push_back(frame);
             // After an error or the trailers nothing comes.
             let Some(data) = data else { break };
             prefix.extend_from_slice(&data);
+            // An empty frame counts too, because a server may send them without end.
+            counted += data.len().max(1);
         }
         prefix.truncate(BODY_PREFIX_BYTES);
         prefix
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(poll_bytes(self.rest.as_mut(), cx));
+        self.ended = frame.is_none();
+        Poll::Ready(frame)
     }
 }
 
@@ -51,12 +64,12 @@ impl<B: Body> Body for ResponseBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.read.pop_front() {
             Some(frame) => Poll::Ready(Some(frame)),
-            None => poll_bytes(self.rest.as_mut(), cx),
+            None => self.poll_rest(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_empty() && self.rest.is_end_stream()
+        self.read.is_empty() && (self.ended || self.rest.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -64,7 +77,7 @@ impl<B: Body> Body for ResponseBody<B> {
             frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64
         };
         let read: u64 = self.read.iter().map(length).sum();
-        let rest = self.rest.size_hint();
+        let rest = if self.ended { SizeHint::with_exact(0) } else { self.rest.size_hint() };
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(read));
         if let Some(upper) = rest.upper() {

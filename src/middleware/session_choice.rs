@@ -17,8 +17,10 @@ pub struct SessionChoice(Choice);
 #[derive(Clone)]
 enum Choice {
     One(Box<Session>),
-    By(Arc<dyn Fn(&request::Parts) -> Option<Session> + Send + Sync>),
+    By(Arc<Choose>),
 }
+
+type Choose = dyn Fn(&request::Parts) -> Option<Session> + Send + Sync;
 
 impl SessionChoice {
     /// Chooses with this function, which gets the request without its body. If it returns None, the

@@ -314,11 +314,11 @@ impl Provider for OAuth2 {
         self.optional.receiving_tokens().filter(is_elsewhere).cloned().collect()
     }
 
-    /// The token endpoint or the issuer, and the endpoints of the settings.
     fn api_origins(&self) -> Vec<String> {
         self.api_origins.clone()
     }
 
+    /// The token endpoint or the issuer, and the endpoints of the settings.
     fn configured_urls(&self) -> Vec<Url> {
         let optional = &self.optional;
         let browsers = optional.authorization.iter();

@@ -99,6 +99,10 @@ impl<P: Provider> Registration<P> {
     /// Without it, as with [`FakeProvider`](crate::testing::FakeProvider), `begin_login`,
     /// `finish_login`, `call` and [`Sessions::provider`](crate::Sessions::provider) fail with
     /// `InvalidInput`, and all else works.
+    ///
+    /// Tokens go to the API origins of `other`, not to those of a `P`: a wrapper returns those of
+    /// the provider inside ([`Provider::api_origins`]), and [`api_origins`](Self::api_origins) names
+    /// them for a test double.
     #[must_use]
     pub fn standing_in<Q>(other: Q) -> Self
     where

@@ -325,11 +325,11 @@ impl Provider for Spatium {
         self.key.clone().map(SpatiumGrant::MerchantKey)
     }
 
-    /// 401 is read as an invalid token, 403 as a missing permission, because nothing is documented.
     fn rejection_reads_body(&self, _: &http::response::Parts) -> bool {
         false
     }
 
+    /// 401 is read as an invalid token, 403 as a missing permission, because nothing is documented.
     fn rejection(&self, response: &http::response::Parts, _: &[u8]) -> Rejection {
         bearer::rejection(response)
     }

@@ -4,15 +4,17 @@ mod placing;
 mod recording_api;
 mod redirects;
 mod reqwest_middleware;
+mod shown_tokens;
 mod tonic;
 mod tower;
+mod vendor_words;
 
 use std::time::Duration;
 
 use ::reqwest::Body;
 use futures_util::{StreamExt, stream};
-use session_warden::middleware::Resend;
 use session_warden::middleware::reqwest::RequestError;
+use session_warden::middleware::{CallerHeader, Resend};
 use session_warden::provider::{FailureClass, Registration};
 use session_warden::testing::{Reply, Script, ScriptedProvider};
 use session_warden::{ErrorKind, Session, SessionKey, Supervisor};
@@ -154,9 +156,9 @@ async fn a_stream_of_events_is_not_held_back() {
 async fn a_token_goes_to_no_other_origin() {
     let Setup { api, session, script, .. } = &Setup::new().await;
     let other = RecordingApi::start().await;
-    let refused = |sent: Result<_, RequestError>| match sent.map(drop).unwrap_err() {
-        RequestError::Session(error) => (error.kind(), error.to_string()),
-        other => panic!("{other:?}"),
+    let refused = |sent: Result<_, RequestError>| {
+        let Err(RequestError::Session(error)) = sent.map(drop) else { panic!("it was sent") };
+        (error.kind(), error.to_string())
     };
     for (url, words) in [
         (other.at("/item"), "is not among the API origins of the provider"),
@@ -206,7 +208,19 @@ async fn a_header_of_the_caller_is_not_replaced() {
     let Err(RequestError::Session(error)) = request.send().await else { panic!("it was sent") };
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("remove it, or set `CallerHeader::Keep`"), "{error}");
+    assert_eq!(
+        error.to_string().matches("authorization").count(),
+        1,
+        "one header is named once: {error}"
+    );
     assert!(api.requests().is_empty());
+
+    let request = session.get(api.at("/redirect?307&/item")).caller_header(CallerHeader::Keep);
+    let request = request.configure(|request| request.header("authorization", "Basic own"));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let sent = api.requests();
+    assert_eq!(sent.len(), 2, "the redirect stays at the origin");
+    assert!(sent.iter().all(|request| request.header("authorization") == "Basic own"));
 }
 
 #[tokio::test]

@@ -90,3 +90,11 @@ fn a_body_that_fails_is_not_given_again() {
     }
     assert!(repeat.body::<Empty<Bytes>>().is_none());
 }
+
+#[test]
+fn empty_frames_are_not_kept() {
+    let (body, repeat) = RepeatableBody::new(streamed(vec![data(0), data(1), data(0)]));
+    assert_eq!(read(body).0.len(), 1);
+    assert_eq!(repeat.0.lock().frames.data.len(), 1);
+    assert_eq!(read(repeat.body::<Empty<Bytes>>().unwrap()).0.len(), 1);
+}

@@ -53,7 +53,7 @@ impl Hop {
         Some((request, is_same_origin))
     }
 
-    fn without_body(&mut self) -> Option<Request> {
+    fn without_body(&self) -> Option<Request> {
         let mut request = self.bare.try_clone()?;
         if request.method() != Method::HEAD {
             *request.method_mut() = Method::GET;

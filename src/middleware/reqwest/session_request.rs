@@ -6,6 +6,7 @@ use ::reqwest::{Client, IntoUrl, Method, RequestBuilder, Response};
 
 use super::RequestError;
 use crate::error::Error;
+use crate::middleware::CallerHeader;
 use crate::session::Session;
 
 /// A request that a session will send with its token.
@@ -36,6 +37,7 @@ use crate::session::Session;
 pub struct SessionRequest {
     session: Session,
     builder: Result<RequestBuilder, Error>,
+    caller_header: CallerHeader,
 }
 
 impl SessionRequest {
@@ -45,12 +47,18 @@ impl SessionRequest {
         method: Method,
         url: impl IntoUrl,
     ) -> Self {
-        Self { session, builder: client.map(|client| client.request(method, url)) }
+        let builder = client.map(|client| client.request(method, url));
+        Self { session, builder, caller_header: CallerHeader::default() }
     }
 
     /// Sets headers, query, body and timeout with the builder of reqwest.
     pub fn configure(self, set: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Self {
         Self { builder: self.builder.map(set), ..self }
+    }
+
+    /// What to do if [`configure`](Self::configure) sets the header that the token would go into.
+    pub fn caller_header(self, caller_header: CallerHeader) -> Self {
+        Self { caller_header, ..self }
     }
 
     /// Sends the request, as [`Session::execute`] does.
@@ -65,7 +73,7 @@ impl SessionRequest {
     pub async fn send(self) -> Result<Response, RequestError> {
         let request = self.builder.map_err(RequestError::Session)?;
         let request = request.build().map_err(RequestError::http)?;
-        self.session.execute(request).await
+        self.session.execute_with(self.caller_header, request).await
     }
 }
 

@@ -73,3 +73,26 @@ fn the_length_stays_known() {
     let polled = frame.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Ready(Some(Ok(_)))));
 }
+
+#[test]
+fn a_body_that_has_ended_is_not_polled_again() {
+    // A stream of this kind panics if it is polled after its end.
+    let once = stream::unfold(Some("all"), |rest| async move { Some((data(rest?), None)) });
+    let mut body = ResponseBody::new(StreamBody::new(Box::pin(once)));
+    assert_eq!(body.read_prefix().now_or_never().unwrap(), b"all");
+    assert!(!body.is_end_stream());
+    assert_eq!(body.size_hint().exact(), Some(3));
+    for frame in [Some("all".to_owned()), None, None] {
+        let read = body.frame().now_or_never().unwrap();
+        assert_eq!(read.map(shown), frame);
+    }
+    assert!(body.is_end_stream());
+}
+
+#[test]
+fn empty_frames_without_end_are_not_read_without_end() {
+    let empties = stream::repeat_with(|| data(""));
+    let mut body = ResponseBody::new(StreamBody::new(empties));
+    assert_eq!(body.read_prefix().now_or_never().unwrap(), b"");
+    assert_eq!(body.read.len(), BODY_PREFIX_BYTES);
+}

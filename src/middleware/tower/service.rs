@@ -112,15 +112,24 @@ where
             let (request, extensions) = with_extensions(request)?;
             let begun = Sending::begin(&choice, caller_header, request, extensions);
             let (mut sending, request) = begun.await?;
-            let response = inner.call(request).await.map_err(Into::into)?;
+            let response = inner.call(request).await;
+            let response = response.map_err(|error| without_token(&sending, error.into()))?;
             match sending.first(response).await? {
                 Next::Done(response) => Ok(response),
                 Next::Send(request) => {
-                    let response = ready_call(&mut inner, request).await?;
+                    let response = ready_call(&mut inner, request).await;
+                    let response = response.map_err(|error| without_token(&sending, error))?;
                     Ok(sending.last(response).await)
                 }
             }
         })
+    }
+}
+
+fn without_token(sending: &Sending, error: BoxError) -> BoxError {
+    match error.downcast::<::reqwest::Error>() {
+        Ok(error) => sending.without_token(*error).into(),
+        Err(other) => other,
     }
 }
 

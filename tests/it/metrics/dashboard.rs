@@ -46,7 +46,7 @@ fn queries(of: &Value) -> Vec<String> {
             .iter()
             .flat_map(|(name, value)| match value.as_str() {
                 Some(query) if name == "expr" || name == "query" => vec![query.to_owned()],
-                Some(_) | None => queries(value),
+                _ => queries(value),
             })
             .filter(|query| query != "prometheus")
             .collect(),
@@ -101,8 +101,10 @@ fn words(query: &str) -> impl Iterator<Item = &str> {
 /// The metric that a name in a query means. A histogram has three series.
 fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| {
-        let is_histogram = metric.kind == MetricKind::Histogram;
-        let series = if is_histogram { &["_bucket", "_sum", "_count"][..] } else { &[""] };
-        name.strip_prefix(metric.name).is_some_and(|rest| series.contains(&rest))
+        if metric.kind != MetricKind::Histogram {
+            return metric.name == name;
+        }
+        let rest = name.strip_prefix(metric.name);
+        rest.is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest))
     })
 }

@@ -22,6 +22,8 @@ pub enum Place {
     Signature,
 }
 
+pub const PLACES: [Place; 4] = [Place::Bearer, Place::Header, Place::Query, Place::Signature];
+
 pub struct Placing {
     pub inner: ScriptedProvider,
     pub place: Place,

@@ -129,6 +129,10 @@ async fn answer(State(state): State<Arc<ApiState>>, request: Request) -> Respons
             (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body)
                 .into_response()
         }
+        "/word" if is_rejected => {
+            ([(header::CONTENT_TYPE, "application/json")], "{\"error\":\"token_revoked\"}")
+                .into_response()
+        }
         _ if is_rejected => {
             (StatusCode::UNAUTHORIZED, [("x-reason", "dead")], "the token is dead").into_response()
         }

@@ -9,10 +9,8 @@ use session_warden::middleware::reqwest_middleware::SessionMiddleware;
 use session_warden::policy::REDIRECTS;
 
 use super::Setup;
-use super::placing::Place;
+use super::placing::{PLACES, Place};
 use super::recording_api::RecordingApi;
-
-const PLACES: [Place; 4] = [Place::Bearer, Place::Header, Place::Query, Place::Signature];
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 

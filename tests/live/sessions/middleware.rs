@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use session_warden::Session;
+use session_warden::clock::{Clock, SystemClock};
 use session_warden::middleware::Resend;
 use session_warden::middleware::tower::SessionLayer;
 use session_warden::provider::Registration;
@@ -48,7 +49,7 @@ async fn under_load_no_call_fails_because_of_a_token_that_lives_two_seconds() {
     for session in &sessions {
         sign_in(session).await.unwrap();
     }
-    let (load, until) = (Arc::new(Load::default()), Instant::now() + SPAN);
+    let (load, until) = (Arc::new(Load::default()), now() + SPAN);
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
         let session = sessions[usize::try_from(caller % SESSIONS).unwrap()].clone();
@@ -69,8 +70,8 @@ async fn under_load_no_call_fails_because_of_a_token_that_lives_two_seconds() {
     assert_eq!((counts.refresh_errors, counts.reuse_detected), (0, 0), "{counts:?}");
 }
 
-async fn with_reqwest(session: Session<OAuth2>, url: String, load: Arc<Load>, until: Instant) {
-    while Instant::now() < until {
+async fn with_reqwest(session: Session<OAuth2>, url: String, load: Arc<Load>, until: Duration) {
+    while now() < until {
         let response = session.get(&*url).send().await.unwrap();
         load.count(response.extensions().get(), response.status().as_u16());
         let body = response.text().await.unwrap();
@@ -78,15 +79,20 @@ async fn with_reqwest(session: Session<OAuth2>, url: String, load: Arc<Load>, un
     }
 }
 
-async fn with_hyper(session: Session<OAuth2>, url: String, load: Arc<Load>, until: Instant) {
+async fn with_hyper(session: Session<OAuth2>, url: String, load: Arc<Load>, until: Duration) {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let client = SessionLayer::new(session).layer(client);
-    while Instant::now() < until {
+    while now() < until {
         let request = Request::get(&*url).body(Full::<Bytes>::default()).unwrap();
         let response = client.clone().oneshot(request).await.unwrap();
         load.count(response.extensions().get(), response.status().as_u16());
         response.into_body().collect().await.unwrap();
     }
+}
+
+/// The time since the start of the machine.
+fn now() -> Duration {
+    SystemClock::new().now().monotonic
 }
 
 impl Load {
