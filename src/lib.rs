@@ -41,6 +41,8 @@ pub mod guide;
 pub mod health;
 pub mod key;
 mod log;
+// What is measured is unused if nothing records it.
+#[cfg_attr(not(feature = "metrics"), allow(dead_code))]
 mod measurements;
 #[cfg(feature = "metrics")]
 pub mod metrics;

@@ -42,7 +42,8 @@ pub(crate) trait Measurements: Send + Sync {
     /// [`METRICS_EVERY`](crate::policy::METRICS_EVERY).
     fn provider_sampled(&self, _: &ProviderSample<'_>) {}
 
-    /// The sessions of a provider in the store were counted.
+    /// The sessions of a provider in the store were counted, once in each
+    /// [`HEALTH_COUNT_EVERY`](crate::policy::HEALTH_COUNT_EVERY).
     fn sessions_counted(&self, _: &StoredSessions<'_>) {}
 }
 

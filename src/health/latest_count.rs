@@ -9,7 +9,7 @@ use super::session_counts::{CountedProvider, CountedSessions, SessionCounts};
 use crate::clock::Now;
 use crate::error::{Error, Result};
 
-/// The latest count. Nobody counts before the first reader wants it.
+/// The latest count. Nobody counts before the first reader wants it, or metrics want it.
 #[derive(Default)]
 pub(crate) struct LatestCount {
     state: watch::Sender<CountState>,

@@ -114,8 +114,8 @@ pub const LOG_PAUSE: Duration = Duration::from_secs(60);
 pub const LOG_KINDS: usize = 4096;
 
 /// The pause between two counts of the sessions in the store, for
-/// [`Supervisor::health`](crate::Supervisor::health). Defaults to 1 min, because a count reads all
-/// records, and operators look at minutes.
+/// [`Supervisor::health`](crate::Supervisor::health) and for metrics. Defaults to 1 min, because a
+/// count reads all records, and operators look at minutes.
 pub const HEALTH_COUNT_EVERY: Duration = Duration::from_secs(60);
 
 /// For how long such a count works before it pauses. It reads fewer records at once if they take

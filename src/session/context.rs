@@ -49,7 +49,7 @@ pub(crate) struct Context {
     pub(crate) mailbox: Arc<dyn Mailbox>,
     pub(crate) load_queue: LoadQueue,
     pub(crate) steps: Steps,
-    /// How many sessions the store has. Nobody counts them before somebody asks.
+    /// How many sessions the store has. They are counted once somebody asks, or if metrics are on.
     pub(crate) latest_count: LatestCount,
     pub(crate) measurements: Arc<dyn Measurements>,
 }

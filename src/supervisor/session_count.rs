@@ -43,6 +43,7 @@ async fn count_again_and_again(context: &Context) {
     }
 }
 
+/// Records the sessions of each provider, in which those of its tenants are too.
 fn measure(context: &Context, counted: &StoreCount) {
     for CountedProvider { provider, tenant, sessions } in &counted.providers {
         if tenant.is_none() {
