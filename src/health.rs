@@ -78,12 +78,12 @@ pub struct Health {
     /// When this was read, by the wall clock.
     #[serde(serialize_with = "rfc3339::serialize")]
     pub at: SystemTime,
-    /// Each client in memory, in the order of its provider's name and its tenant's name: one for
+    /// The clients in memory, those of at most
+    /// [`HEALTH_TENANTS`](crate::policy::HEALTH_TENANTS) tenants, in the order of its provider's name and its tenant's name: one for
     /// each registered provider, or one for each of its tenants if each tenant has its own.
     pub providers: Vec<ProviderHealth>,
-    /// How many clients of tenants are in memory and left out of `providers`. It has at most
-    /// [`HEALTH_TENANTS`](crate::policy::HEALTH_TENANTS) tenants: first those whose server does not
-    /// work, then those with the most sessions in memory.
+    /// How many clients of tenants are in memory and left out of `providers`, which contains first
+    /// those whose server does not work, then those with the most sessions in memory.
     pub tenants_left_out: usize,
     /// How many sessions the store has. `None` before they were counted for the first time.
     pub counted: Option<CountedSessions>,
@@ -108,7 +108,7 @@ impl Health {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Condition {
-    /// The crate has not sent a request since the start.
+    /// The crate has sent no request to this server since the supervisor started.
     #[default]
     Unknown,
     /// The last request succeeded, or too few requests have failed since.

@@ -5,8 +5,7 @@
 //! [`SupervisorBuilder::metrics`]. A library that another part of your program uses may enable the
 //! feature, and your program must not get new metrics from that.
 //!
-//! The chapter [`metrics`](crate::guide::metrics) lists all names and labels, and shows a whole
-//! program.
+//! The chapter [`metrics`](crate::guide::metrics) lists all names and labels.
 
 mod gauges;
 mod recorder_calls;
@@ -62,8 +61,8 @@ impl Metrics {
         Self::default()
     }
 
-    /// Adds the label `tenant` to the metrics for which [`Metric::by_tenant`] says so. Without this
-    /// setting there is no such label, because each of its values is a new time series, and a
+    /// Adds the label `tenant` to the metrics that list it in
+    /// [the chapter](crate::guide::metrics#all-metrics). Without this setting there is no such label, because each of its values is a new time series, and a
     /// program may have very many tenants.
     ///
     /// The first `at_most` tenants get their names as values. All further tenants are counted

@@ -1,9 +1,10 @@
 //! Middleware: puts a session's token on the requests that a program sends to APIs.
 //!
-//! Each adapter gets the token, checks that the request goes to an API origin of the provider
-//! ([`Registration::api_origins`](crate::provider::Registration::api_origins)), and puts the token on
-//! the request. If the API rejects the token, the session refreshes it once, whoever asks, and the
-//! adapter sends the request once more. The guide's chapter
+//! Each adapter checks that the request goes to an API origin of the provider
+//! ([`Registration::api_origins`](crate::provider::Registration::api_origins)), gets the token, and
+//! puts it on the request. If the API rejects the token, the session refreshes it, and the adapter
+//! sends the request once more. Requests whose tokens are rejected at the same time share one
+//! refresh. The guide's chapter
 //! [`middleware`](crate::guide::middleware) says which adapter to use, and what each does with
 //! bodies, redirects and streams.
 //!
@@ -46,8 +47,9 @@ pub use self::session_choice::SessionChoice;
 pub enum Resend {
     /// The request was sent once more, with another token. This is the second answer.
     Resent,
-    /// The request was not sent again, because its body cannot be repeated: it is longer than
-    /// [`REPEATED_BODY_BYTES`](crate::policy::REPEATED_BODY_BYTES), it had not ended when the answer
-    /// came, or it is a stream of reqwest. This is the first answer.
+    /// The request was not sent again, because its body cannot be repeated. This is the first answer.
+    /// The body of an `http::Request` is longer than
+    /// [`REPEATED_BODY_BYTES`](crate::policy::REPEATED_BODY_BYTES), or was not sent completely when
+    /// the answer came. The body of a `reqwest::Request` is a stream.
     BodyNotRepeatable,
 }

@@ -31,9 +31,10 @@ pub struct ProviderHealth {
     pub consecutive_failures: u64,
     /// How many exchanges, revocations and operations are with the server or about to be sent.
     pub in_flight: usize,
-    /// How many of them wait until one of those ends, because
-    /// [`ProviderLimits::exchanges`](crate::policy::ProviderLimits::exchanges) is reached. It has
-    /// the due sessions too that wait for the end of [`held_back_until`](Self::held_back_until).
+    /// How many further requests wait until one of those ends, because
+    /// [`ProviderLimits::exchanges`](crate::policy::ProviderLimits::exchanges) is reached. This
+    /// includes sessions that are due for a refresh and wait for
+    /// [`held_back_until`](Self::held_back_until).
     pub queued: usize,
     /// Until when the crate holds requests back.
     #[serde(serialize_with = "rfc3339::serialize_optional")]
@@ -71,7 +72,7 @@ pub enum HoldReason {
     /// The server rejects the client, perhaps only in requests of one tenant. The requests wait for
     /// the next [`probe`](crate::policy::ProviderLimits::probe).
     Stopped,
-    /// The server sends many sessions responses that are not understood. Their retries wait for one
-    /// another.
+    /// The server sends many sessions responses that are not understood. The crate lets these
+    /// sessions retry one after another.
     Paced,
 }

@@ -8,7 +8,7 @@ use crate::clock::rfc3339;
 use crate::error::LostReason;
 use crate::key::{ProviderName, Tenant};
 
-/// The sessions of the store, with those in memory as they are there. The crate counts them in the
+/// The sessions of the store. For a session in memory, its state in memory counts. The crate counts them in the
 /// background, once in each [`HEALTH_COUNT_EVERY`](crate::policy::HEALTH_COUNT_EVERY). See the
 /// example of [`Health`](super::Health).
 #[derive(Clone, Debug, Serialize)]

@@ -1,6 +1,7 @@
 //! All metrics, in one table.
 
-/// A metric of this crate. The value of each label is a fixed word or a registered name.
+/// A metric of this crate. The value of each label but `tenant` is a fixed word or
+/// a registered name.
 ///
 /// ```
 /// use session_warden::metrics::{METRICS, Metric, MetricKind};
@@ -77,19 +78,19 @@ pub const METRICS: &[Metric] = &[
 pub(super) const EXCHANGES: Metric = counter(
     "session_warden_exchanges_total",
     &["provider", "kind", "outcome"],
-    "Exchanges with a provider's server that have ended, also those that sent no request",
+    "Exchanges with a provider's server that have ended, revocations included, also those that sent no request",
 )
 .by_tenant();
 
 pub(super) const EXCHANGE_DURATION: Metric = seconds(
     "session_warden_exchange_duration_seconds",
     &["provider", "kind"],
-    "Time from the begin of an exchange to its end, for exchanges that sent a request",
+    "Time from the beginning of an exchange to its end, for exchanges that sent a request",
 )
 .by_tenant();
 
 pub(super) const WAITERS: Metric =
-    gauge("session_warden_waiters", &["provider"], "Callers that wait for a session now")
+    gauge("session_warden_waiters", &["provider"], "Callers that wait for an exchange now")
         .by_tenant();
 
 pub(super) const JOINED_CALLERS: Metric = counter(

@@ -8,8 +8,8 @@ use crate::log::log_session;
 use crate::session::{Session, Verdict};
 use crate::token::PermissionToken;
 
-/// What to do with a request on which the program has already set the header that the token would
-/// go into.
+/// What to do with a request that already has the header `Authorization`, or the header in which the
+/// provider puts its token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallerHeader {

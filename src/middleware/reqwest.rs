@@ -24,15 +24,15 @@ impl<P> Session<P> {
     /// Sends a request with the session's token. If the API rejects the token, this sends the
     /// request once more with another token. See [`middleware`](crate::middleware) for the rules.
     ///
-    /// It follows [`REDIRECTS`](crate::policy::REDIRECTS) redirects at most. A redirect to another
+    /// It follows [`REDIRECTS`] redirects at most. A redirect to another
     /// origin gets no token, and loses the headers `Authorization`, `Cookie` and
     /// `Proxy-Authorization`. If a redirect asks for the same body again (307 or 308) and the body
     /// is a stream, the redirect is the response.
     ///
     /// # Errors
     ///
-    /// [`RequestError::Session`] if there is no token, or if the request may not have the token:
-    /// then it was not sent. [`RequestError::Http`] if the API cannot be reached.
+    /// [`RequestError::Session`] if there is no token, or if the request may not have the token.
+    /// [`RequestError::Http`] if the API cannot be reached.
     /// [`RequestError::TooManyRedirects`].
     ///
     /// # Cancel safety

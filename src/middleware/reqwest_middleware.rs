@@ -14,9 +14,8 @@ use super::{CallerHeader, SessionChoice};
 /// requests then gets a fresh token for each of them. Give the client the
 /// [`redirect_policy`](super::redirect_policy).
 ///
-/// If the crate sends nothing, the error is an
-/// [`Error::Middleware`](::reqwest_middleware::Error::Middleware), and an
-/// [`Error`](crate::Error) of this crate is in it.
+/// If there is no token for a request, the error is an [`Error::Middleware`], which contains an
+/// [`Error`](crate::Error) of this crate.
 ///
 /// ```no_run
 /// use reqwest_middleware::ClientBuilder;
@@ -45,7 +44,8 @@ impl SessionMiddleware {
         Self { choice: choice.into(), caller_header: CallerHeader::default() }
     }
 
-    /// What to do with a request that has the header already.
+    /// What to do with a request that already has the header `Authorization`, or the header in which
+    /// the provider puts its token.
     #[must_use]
     pub fn caller_header(self, caller_header: CallerHeader) -> Self {
         Self { caller_header, ..self }

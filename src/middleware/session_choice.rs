@@ -30,8 +30,8 @@ impl SessionChoice {
         Self(Choice::By(Arc::new(choose)))
     }
 
-    /// Takes the [`Session`] in the extensions of the request. A request without one fails with
-    /// `InvalidInput`, and is not sent.
+    /// Takes the [`Session`] in the extensions of the request. It must have no provider type
+    /// ([`Session::erase`]). A request without one fails with `InvalidInput`, and is not sent.
     #[must_use]
     pub fn from_extension() -> Self {
         Self::by(|request| request.extensions.get::<Session>().cloned())

@@ -132,8 +132,9 @@ impl<P: Provider> Registration<P> {
         self
     }
 
-    /// Adds origins of APIs that take this provider's permission tokens, to those of
-    /// [`Provider::api_origins`]. The request middleware sends tokens only there.
+    /// Adds API origins to those that the provider itself names ([`Provider::api_origins`], which
+    /// describes their form). The request middleware sends the provider's tokens only to these
+    /// origins.
     ///
     /// ```
     /// use session_warden::Supervisor;

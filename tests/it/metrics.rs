@@ -76,7 +76,8 @@ async fn everything() {
     lose_sessions(&fixture, 8).await;
     fixture.faults.fail_next(StoreCall::Claim, 1);
     let _ = fixture.until(fixture.session.refresh()).await.unwrap_err();
-    fixture.clock.advance(10 * SECOND).await;
+    // Until the token has expired, so that callers must wait for another one.
+    fixture.clock.advance(LIFE + SECOND).await;
     let refreshing = fixture.held_refresh().await;
     let callers = fixture.callers(3).await;
     fixture.script.release();

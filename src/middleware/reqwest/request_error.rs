@@ -10,8 +10,9 @@ use crate::policy::REDIRECTS;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// There is no token, or the request may not have it. The API did not get the request, unless it
-    /// rejected its token and no other token could be had.
+    /// There is no token, or the request may not have it. Nothing was sent, or the API rejected the
+    /// token and there was no new one, or the API answered with a redirect and there was no token for
+    /// the redirected request.
     Session(Error),
     /// The request could not be made or sent, or has no answer. The URL is not part of this error,
     /// because it may contain the token.

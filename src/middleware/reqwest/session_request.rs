@@ -56,7 +56,8 @@ impl SessionRequest {
         Self { builder: self.builder.map(set), ..self }
     }
 
-    /// What to do if [`configure`](Self::configure) sets the header that the token would go into.
+    /// What to do if [`configure`](Self::configure) sets the header `Authorization`, or the header in
+    /// which the provider puts its token.
     pub fn caller_header(self, caller_header: CallerHeader) -> Self {
         Self { caller_header, ..self }
     }

@@ -9,7 +9,8 @@ use crate::middleware::{CallerHeader, SessionChoice};
 /// The service may take `http::Request<RepeatableBody<B>>`, as the clients of hyper do, or
 /// `reqwest::Request`, as a `reqwest::Client` does. A client of tonic needs its own body type: put
 /// `.map_request(|request: http::Request<_>| request.map(tonic::body::Body::new))` between this
-/// layer and the channel.
+/// layer and the channel, and give the client the origin of the API with `with_origin`. The inner
+/// service must be `Clone + Send + 'static`.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -70,7 +71,8 @@ impl SessionLayer {
         Self { choice: choice.into(), caller_header: CallerHeader::default() }
     }
 
-    /// What to do with a request that has the header already.
+    /// What to do with a request that already has the header `Authorization`, or the header in which
+    /// the provider puts its token.
     #[must_use]
     pub fn caller_header(self, caller_header: CallerHeader) -> Self {
         Self { caller_header, ..self }

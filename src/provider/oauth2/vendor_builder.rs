@@ -132,7 +132,7 @@ impl OAuth2 {
     }
 
     /// Sets the origins of the APIs that take the permission tokens. See
-    /// [`Provider::api_origins`] for their form.
+    /// [`Provider::api_origins`](crate::provider::Provider::api_origins) for their form.
     ///
     /// ```
     /// use session_warden::provider::oauth2::OAuth2;
