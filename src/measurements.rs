@@ -1,9 +1,6 @@
 //! The moments at which the crate is measured. Nothing is recorded unless the builder was given
 //! something that records, which the feature `metrics` adds.
 
-// Only a recording reads what it is given.
-#![cfg_attr(not(feature = "metrics"), allow(dead_code))]
-
 use std::time::Duration;
 
 use crate::key::{ProviderName, SessionId, Tenant};
