@@ -63,6 +63,7 @@ use crate::client::Client;
 use crate::client::provider_entry::ProviderEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionId;
+#[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
 use crate::log::LogLimit;
 use crate::provider::{Provider, UnattendedGrant, erased};
 use crate::token::{Credentials, PermissionToken, Tokens};
@@ -273,6 +274,7 @@ impl<P> Session<P> {
     }
 
     /// The client of the session's tenant, if it is known already.
+    #[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
     pub(crate) fn known_client(&self) -> Option<Arc<Client>> {
         self.client().ok()
     }
@@ -283,6 +285,7 @@ impl<P> Session<P> {
         self.dispatcher.context.resources.api_client.client()
     }
 
+    #[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
     pub(crate) fn log_limit(&self) -> &LogLimit {
         self.dispatcher.context.log_limit()
     }

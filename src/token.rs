@@ -146,6 +146,7 @@ impl Placement {
     }
 
     /// The name of the header.
+    #[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
     pub(crate) fn name(&self) -> &HeaderName {
         &self.name
     }

@@ -76,6 +76,7 @@ pub(crate) trait Erased: Send + Sync {
         request: &mut http::request::Parts,
     ) -> Result<(), Error>;
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection;
+    #[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
     fn rejection_reads_body(&self, response: &http::response::Parts) -> bool;
 }
 
@@ -286,6 +287,7 @@ impl<P: Provider> Erased for Adapter<P> {
         read.unwrap_or(Rejection::None)
     }
 
+    #[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
     fn rejection_reads_body(&self, response: &http::response::Parts) -> bool {
         let asked = caught("rejection_reads_body", || self.provider.rejection_reads_body(response));
         asked.unwrap_or(false)

@@ -12,6 +12,8 @@ pub(crate) struct Resources {
     pub(crate) transport: Arc<Transport>,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) log_limit: Arc<LogLimit>,
+    /// Only sessions that send requests with reqwest read it.
+    #[cfg_attr(not(feature = "reqwest"), allow(dead_code))]
     pub(crate) api_client: Arc<ApiClient>,
 }
 
