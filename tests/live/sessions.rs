@@ -109,3 +109,10 @@ pub async fn event(events: &mut Events, wanted: impl Fn(&EventKind) -> bool) -> 
 pub fn happened(events: &mut Events) -> Vec<EventKind> {
     std::iter::from_fn(|| events.next().now_or_never().flatten()).map(|event| event.kind).collect()
 }
+
+/// The events of sessions, and the names of those of the provider's server.
+pub fn split(events: Vec<EventKind>) -> (Vec<EventKind>, Vec<&'static str>) {
+    let is_of_server = |kind: &EventKind| kind.name().starts_with("provider_");
+    let (of_server, of_sessions): (Vec<_>, Vec<_>) = events.into_iter().partition(is_of_server);
+    (of_sessions, of_server.iter().map(EventKind::name).collect())
+}

@@ -7,7 +7,9 @@ use session_warden::supervisor::Sessions;
 use session_warden::testing::ManualClock;
 use session_warden::{ErrorKind, Session};
 
-use crate::sessions::{PROVIDER, SECOND, all, callers, happened, sessions, sign_in, supervised};
+use crate::sessions::{
+    PROVIDER, SECOND, all, callers, happened, sessions, sign_in, split, supervised,
+};
 use crate::wsgi_peer::{CLIENT_SECRET, Counts, Kind, WsgiPeer};
 
 const SESSIONS: usize = 20;
@@ -48,14 +50,18 @@ pub async fn a_wrong_client_secret_is_reported_once_and_heals_and_no_session_is_
     clock.advance(PROBE * SECOND).await;
     refresh_all(&devices).await.into_iter().for_each(Result::unwrap);
     assert_eq!(peer.counts().await.refreshes, healed as u64 + EACH);
-    assert!(happened(&mut events).iter().all(|kind| *kind == EventKind::Refreshed));
+    let (of_sessions, of_server) = split(happened(&mut events));
+    assert!(of_sessions.iter().all(|kind| *kind == EventKind::Refreshed), "{of_sessions:?}");
+    assert_eq!(of_server, ["provider_recovered"]);
 
     peer.set_client_secret("new").await;
     is_rejected(&devices, &mut events).await;
     let all: Sessions<OAuth2> = supervisor.sessions(PROVIDER).unwrap();
     all.replace(peer.client().client_secret_basic("new")).await.unwrap();
     refresh_all(&devices).await.into_iter().for_each(Result::unwrap);
-    assert_eq!(happened(&mut events), [const { EventKind::Refreshed }; SESSIONS]);
+    let (of_sessions, of_server) = split(happened(&mut events));
+    assert_eq!(of_sessions, [const { EventKind::Refreshed }; SESSIONS]);
+    assert_eq!(of_server, ["provider_recovered"]);
     let expected =
         Counts { refreshes: healed as u64 + 2 * EACH, established: EACH, ..peer.counts().await };
     assert_eq!(peer.counts().await, expected);
