@@ -1,7 +1,6 @@
 //! A provider as sessions use it: with its admission, its refresh policy and its transport.
 
 pub(crate) mod admission;
-pub(crate) mod exchange_kind;
 pub(crate) mod provider_entry;
 pub(crate) mod request_history;
 pub(crate) mod tenant_client;

@@ -273,12 +273,6 @@ impl<P> Session<P> {
         }
     }
 
-    /// The client of the session's tenant, if it is known already.
-    #[cfg(any(feature = "reqwest", feature = "reqwest-middleware", feature = "tower"))]
-    pub(crate) fn known_client(&self) -> Option<Arc<Client>> {
-        self.client().ok()
-    }
-
     /// The client with which the session sends requests to APIs.
     #[cfg(feature = "reqwest")]
     pub(crate) fn api_client(&self) -> Result<reqwest::Client> {
@@ -290,7 +284,8 @@ impl<P> Session<P> {
         self.dispatcher.context.log_limit()
     }
 
-    fn client(&self) -> Result<Arc<Client>> {
+    /// The client of the session's tenant, if it is known already.
+    pub(crate) fn client(&self) -> Result<Arc<Client>> {
         let tenant_client = self.provider.known(self.id.key().tenant());
         tenant_client.and_then(|tenant_client| tenant_client.client()).ok_or_else(|| {
             Error::new(ErrorKind::RetryLater)

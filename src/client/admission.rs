@@ -28,7 +28,6 @@ pub(crate) use self::permit_lanes::ScheduledPermit;
 use self::permit_lanes::{Held, PermitLanes};
 use self::retry_pace::RetryPace;
 use self::successes::Successes;
-pub(crate) use super::exchange_kind::ExchangeKind;
 use super::request_history::{ConditionChange, Reported, RequestHistory};
 use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
@@ -110,6 +109,15 @@ pub(crate) struct Rejected {
     /// The rejection comes from pacing. The session keeps its own former failure as the cause,
     /// because that says more than this error.
     pub(crate) paced: bool,
+}
+
+/// The kind of an exchange, for the pacing of retries and the history of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExchangeKind {
+    /// A caller's grant, or an operation.
+    Grant,
+    /// A refresh or a renewal.
+    Own,
 }
 
 impl Admission {

@@ -54,7 +54,7 @@ impl Authorizer {
             };
         }
         // Before the token is asked for: a request that may not go there causes no refresh.
-        self.session.check_api_origin(&request.uri).await?;
+        self.session.check_origin(&client, &request.uri)?;
         self.session.authorize(request).await.map(Some)
     }
 
@@ -64,7 +64,7 @@ impl Authorizer {
         if is_stream(&response.headers) {
             return false;
         }
-        self.session.known_client().is_some_and(|it| it.provider.rejection_reads_body(response))
+        self.session.client().is_ok_and(|client| client.provider.rejection_reads_body(response))
     }
 
     /// Tells the session of the answer, and whether to send the request once more.

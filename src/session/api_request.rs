@@ -71,7 +71,11 @@ impl<P> Session<P> {
     ///
     /// May be dropped at any time.
     pub async fn check_api_origin(&self, url: &Uri) -> Result<()> {
-        let client = self.resolved_client().await?;
+        self.check_origin(&*self.resolved_client().await?, url)
+    }
+
+    /// The same with the client of the session.
+    pub(crate) fn check_origin(&self, client: &Client, url: &Uri) -> Result<()> {
         let parsed = Url::parse(&url.to_string());
         let parsed = parsed.map_err(|_| {
             Error::new(ErrorKind::InvalidInput)

@@ -36,7 +36,13 @@ pub(crate) fn end(
             timeout(&*task_context.clock, task_context.policy.store_timeout, written).await
         {
             // After a restart the server reports the loss again.
-            log_session!(task_context.log_limit(), warn, ended.id(), "could not save that it is lost", cause = %unwritten);
+            log_session!(
+                task_context.log_limit(),
+                warn,
+                ended.id(),
+                "could not save that it is lost",
+                cause = %unwritten
+            );
         }
         drop(task_guard);
     });

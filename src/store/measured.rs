@@ -50,6 +50,18 @@ impl MeasuredStore {
         Arc::new(Self { store, clock, measurements })
     }
 
+    /// Measures a statement that only reads, or that always does what it says.
+    async fn measured<T>(
+        &self,
+        statement: &'static str,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let running = self.begin(statement);
+        let answer = answer.await;
+        running.end(outcome_of(&answer));
+        answer
+    }
+
     fn begin(&self, statement: &'static str) -> RunningStatement<'_> {
         let began = self.clock.now().boot;
         RunningStatement { of: self, statement, began, has_ended: false }
@@ -137,24 +149,15 @@ impl Store for MeasuredStore {
     }
 
     async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
-        let running = self.begin("presence");
-        let answer = self.store.presence(owner, presence).await;
-        running.end(outcome_of(&answer));
-        answer
+        self.measured("presence", self.store.presence(owner, presence)).await
     }
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        let running = self.begin("reseal");
-        let answer = self.store.reseal(limit).await;
-        running.end(outcome_of(&answer));
-        answer
+        self.measured("reseal", self.store.reseal(limit)).await
     }
 
     async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
-        let running = self.begin("load");
-        let answer = self.store.load(id).await;
-        running.end(outcome_of(&answer));
-        answer
+        self.measured("load", self.store.load(id)).await
     }
 
     async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
@@ -180,10 +183,7 @@ impl Store for MeasuredStore {
         after: Option<&Due>,
         limit: usize,
     ) -> Result<DuePage, StoreError> {
-        let running = self.begin("due");
-        let answer = self.store.due(provider, within, after, limit).await;
-        running.end(outcome_of(&answer));
-        answer
+        self.measured("due", self.store.due(provider, within, after, limit)).await
     }
 
     async fn list(
@@ -192,10 +192,7 @@ impl Store for MeasuredStore {
         after: Option<&SessionId>,
         limit: usize,
     ) -> ListPage {
-        let running = self.begin("list");
-        let answer = self.store.list(filter, after, limit).await;
-        running.end(outcome_of(&answer));
-        answer
+        self.measured("list", self.store.list(filter, after, limit)).await
     }
 
     /// Not timed, because a store may wait until there is a change.

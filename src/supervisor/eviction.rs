@@ -92,7 +92,13 @@ async fn suspect(context: &Arc<Context>, slot: &Arc<Slot>) {
         // Another process was faster; the change feed brings what it wrote.
         Ok(Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. }) => {}
         Err(error) => {
-            log_session!(context.log_limit(), warn, slot.id(), "could not save that an API rejected the token", cause = %error);
+            log_session!(
+                context.log_limit(),
+                warn,
+                slot.id(),
+                "could not save that an API rejected the token",
+                cause = %error
+            );
         }
     }
 }

@@ -135,15 +135,20 @@ impl SupervisorState {
         message: Message,
     ) {
         let runner = self.runner(myself, &slot);
-        let (actor, _) = match Actor::spawn_linked(None, SessionActor, runner, myself.get_cell())
-            .await
-        {
-            Ok(started) => started,
-            Err(failed) => {
-                log_session!(self.context.log_limit(), error, slot.id(), "could not start the actor", cause = %failed);
-                return;
-            }
-        };
+        let (actor, _) =
+            match Actor::spawn_linked(None, SessionActor, runner, myself.get_cell()).await {
+                Ok(started) => started,
+                Err(failed) => {
+                    log_session!(
+                        self.context.log_limit(),
+                        error,
+                        slot.id(),
+                        "could not start the actor",
+                        cause = %failed
+                    );
+                    return;
+                }
+            };
         let id = actor.get_id();
         slot.set_actor(actor.get_cell());
         drop(actor.send_message(message));

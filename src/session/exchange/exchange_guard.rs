@@ -149,7 +149,13 @@ impl Guard {
             Error::new(ErrorKind::RetryLater)
                 .about("the provider's code panicked, so see the panic's message")
         };
-        log_session!(self.context.log_limit(), error, self.slot.id(), "the session's task ended early", cause = %error);
+        log_session!(
+            self.context.log_limit(),
+            error,
+            self.slot.id(),
+            "the session's task ended early",
+            cause = %error
+        );
         let sent = self.sent.get().copied();
         let outcome =
             if sent.is_some() { ExchangeOutcome::Ambiguous } else { ExchangeOutcome::NotSent };

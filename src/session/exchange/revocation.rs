@@ -38,7 +38,13 @@ pub(super) async fn stored(
 pub(super) async fn revoke_before_grant(context: &Context, slot: &Arc<Slot>) {
     let Some(credentials) = closed_of(slot).and_then(|closed| closed.outbox) else { return };
     if let Err(error) = send_revocation(context, slot, &credentials, None).await {
-        log_session!(context.log_limit(), warn, slot.id(), "a queued revocation failed, and is dropped", cause = %error);
+        log_session!(
+            context.log_limit(),
+            warn,
+            slot.id(),
+            "a queued revocation failed, and is dropped",
+            cause = %error
+        );
     }
 }
 

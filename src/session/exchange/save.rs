@@ -112,6 +112,12 @@ fn committed(
 }
 
 fn mark_unsaved(context: &Context, slot: &Arc<Slot>, error: &StoreError) {
-    log_session!(context.log_limit(), warn, slot.id(), "could not save new credentials, and tries again", cause = %error);
+    log_session!(
+        context.log_limit(),
+        warn,
+        slot.id(),
+        "could not save new credentials, and tries again",
+        cause = %error
+    );
     context.apply(slot, Input::Unsaved);
 }

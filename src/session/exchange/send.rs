@@ -208,7 +208,13 @@ impl Exchange {
                     )
                 }
                 Err(failed) => {
-                    log_session!(context.log_limit(), warn, slot.id(), "could not renew a claim", cause = ?failed.error);
+                    log_session!(
+                        context.log_limit(),
+                        warn,
+                        slot.id(),
+                        "could not renew a claim",
+                        cause = ?failed.error
+                    );
                 }
             }
         }

@@ -78,7 +78,13 @@ impl Exchange {
                 }
             }
             Err(unsettled) => {
-                log_session!(context.log_limit(), warn, slot.id(), "could not end the claim", cause = ?unsettled.error);
+                log_session!(
+                    context.log_limit(),
+                    warn,
+                    slot.id(),
+                    "could not end the claim",
+                    cause = ?unsettled.error
+                );
             }
         }
     }

@@ -91,7 +91,13 @@ async fn revoke(context: &Context, slot: &Arc<Slot>, superseded: &SupersededToke
 }
 
 fn report(context: &Context, slot: &Arc<Slot>, error: &crate::error::Error) -> Disposition {
-    log_session!(context.log_limit(), warn, slot.id(), "could not revoke superseded tokens at the server", cause = %error);
+    log_session!(
+        context.log_limit(),
+        warn,
+        slot.id(),
+        "could not revoke superseded tokens at the server",
+        cause = %error
+    );
     Disposition::Report
 }
 
@@ -108,7 +114,13 @@ async fn disposition_now(
         // The session was forgotten, and `forget` sends nothing to the server.
         Ok(None) => Disposition::Report,
         Err(error) => {
-            log_session!(context.log_limit(), warn, slot.id(), "could not load the session's record", cause = %error);
+            log_session!(
+                context.log_limit(),
+                warn,
+                slot.id(),
+                "could not load the session's record",
+                cause = %error
+            );
             Disposition::Report
         }
     }

@@ -91,7 +91,13 @@ impl<'a> Check<'a> {
                 return self.wait_in(wait_queue_of(self.provider, &self.id), taken);
             }
             Err(error) => {
-                log_session!(self.context.log_limit(), debug, &self.id, "a scheduled check of the session failed", cause = %error);
+                log_session!(
+                    self.context.log_limit(),
+                    debug,
+                    &self.id,
+                    "a scheduled check of the session failed",
+                    cause = %error
+                );
             }
         }
         None
