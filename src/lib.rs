@@ -22,6 +22,7 @@
 // The guide links to what all features have.
 #![cfg_attr(
     not(all(
+        feature = "postgres",
         feature = "reqwest",
         feature = "reqwest-middleware",
         feature = "sqlite",

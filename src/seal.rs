@@ -10,7 +10,7 @@ mod cipher;
 mod key_ring_fault;
 mod key_ring_text;
 mod key_source;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod mac;
 #[cfg(test)]
 mod tests;
@@ -23,12 +23,12 @@ use secrecy::{ExposeSecret, SecretBox};
 use tokio::sync::watch;
 use zeroize::{Zeroize, Zeroizing};
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::cipher::key_number_of;
 pub(crate) use self::cipher::{AeadContext, OVERHEAD, OpenFault, random};
 pub use self::key_ring_fault::KeyRingFault;
 pub use self::key_source::{KeySource, KeySourceFault};
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::mac::{KeysId, MacKey, TAG_BYTES};
 #[cfg(doc)]
 use crate::error::ErrorKind;
@@ -209,7 +209,7 @@ impl KeyRing {
 }
 
 /// For stores that write to a disk.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 impl KeyRing {
     /// Whether its key exists only in this process.
     pub(crate) fn is_generated(&self) -> bool {
@@ -239,7 +239,7 @@ impl KeyRing {
 }
 
 /// The keys whose records are sealed again, and the key that takes over.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Succession {
     pub(crate) from: Vec<u32>,
@@ -353,7 +353,10 @@ struct Keys {
     /// Besides it, in no order: there are two or three.
     opening: Vec<(u32, MasterKey)>,
     /// Made by [`KeyRing::generate`].
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "a store on a disk asks"))]
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        expect(dead_code, reason = "a store on a disk asks")
+    )]
     generated: bool,
 }
 

@@ -15,13 +15,19 @@
 
 mod context;
 mod decide;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod encoding;
 mod measured;
 mod memory;
 mod pages;
 mod panic_safe;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod record;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod record_cipher;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod session_row;
 mod shared;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -38,6 +44,8 @@ pub use self::context::{Presence, StoreContext};
 pub use self::decide::{Decision, Found, Write, decide};
 pub(crate) use self::measured::MeasuredStore;
 pub use self::memory::MemoryStore;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use self::pages::StaleKey;
 pub use self::pages::{
     Change, Changes, Cursor, Due, DuePage, Listed, News, RecordFilter, Resealed,
 };
@@ -45,7 +53,7 @@ pub(crate) use self::panic_safe::PanicSafeStore;
 pub use self::record::{
     Attempt, ClaimId, Failures, Floor, Holder, Intent, Lease, Owner, Phase, Record, Stored,
 };
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::record_cipher::SealFault;
 #[doc(hidden)]
 pub use self::statement::{
@@ -389,7 +397,7 @@ impl StoreError {
     }
 
     /// The same error with `place` before its text.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     fn at(self, place: &str) -> Self {
         let words = format!("{place}: {self}");
         self.about(words)

@@ -155,6 +155,17 @@ impl Tasks {
 const RUNTIME_GONE: &str = "the tokio runtime that it was started on has ended, so start it on a \
                             runtime that lives as long as the program";
 
+/// Runs `task` on the current runtime until it ends; false if there is no runtime. For a store, whose
+/// tasks end when the store is dropped.
+#[cfg(feature = "postgres")]
+pub(crate) fn spawn_here(task: impl Future<Output = ()> + Send + 'static) -> bool {
+    let runtime = Handle::try_current();
+    runtime.is_ok_and(|runtime| {
+        drop(runtime.spawn(task));
+        true
+    })
+}
+
 /// Starts a thread for work that blocks, outside any runtime. `body` itself must notify its waiters
 /// when it ends.
 #[cfg(feature = "sqlite")]

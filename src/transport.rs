@@ -29,9 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -46,11 +44,12 @@ use self::http_client::HttpClientParts;
 use self::public_address::Nat64;
 pub(crate) use self::refused::Refused;
 use self::resolver::{Lookups, Resolver};
-use self::roots::TlsError;
 pub(crate) use self::send_error::SendError;
 pub(crate) use self::send_state::SendState;
 use self::send_state::Withheld;
-pub(crate) use self::tls::crypto_provider;
+#[cfg(feature = "postgres")]
+pub(crate) use self::tls::verifying_config;
+pub(crate) use self::tls::{crypto_provider, read_roots};
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result, quoted};
 
@@ -93,18 +92,7 @@ impl TransportConfig {
     ///
     /// [`ErrorKind::InvalidInput`] if `pem` has no certificate, or has one that cannot be read.
     pub fn root_certificate_pem(mut self, pem: &[u8]) -> Result<Self> {
-        let unreadable =
-            || invalid("the root certificates cannot be read; give certificates in PEM");
-        let found = CertificateDer::pem_slice_iter(pem).collect::<std::result::Result<Vec<_>, _>>();
-        let found = found.map_err(|cause| unreadable().with_source(cause))?;
-        if found.is_empty() {
-            return Err(unreadable());
-        }
-        for root in &found {
-            let added = RootCertStore::empty().add(root.clone());
-            added.map_err(|cause| unreadable().with_source(cause))?;
-        }
-        self.roots.extend(found);
+        self.roots.extend(read_roots(pem)?);
         Ok(self)
     }
 
@@ -324,14 +312,7 @@ impl Transport {
                  unencrypted; use allow_http_hosts in development only"
             );
         }
-        let tls = tls::client_config(&config.roots).map_err(|cause| match cause {
-            TlsError::NoRoots => invalid(
-                "the system has no root certificates; give some with `root_certificate_pem`",
-            ),
-            TlsError::Rustls(cause) => {
-                invalid("TLS cannot be set up, so see the cause of this error").with_source(cause)
-            }
-        })?;
+        let tls = tls::client_config(&config.roots)?;
         let plain_http = config.rules.loopback_http || !http_hosts.is_empty();
         let proxy = config.proxy.as_ref().map(http_client::proxy).transpose().map_err(unusable)?;
         let address_policy = Arc::new(AddressPolicy::new(config.rules.clone()));

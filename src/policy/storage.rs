@@ -73,7 +73,7 @@ pub const SQLITE_STEPS: u64 = 500_000_000;
 /// A record with more bytes of sealed credentials counts as damaged when it is read, and is not
 /// written. Defaults to 16 MiB because a server's response has at most 256 KiB, and the tokens of
 /// an import came from such responses.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub const SEALED_BYTES: usize = 16 * 1024 * 1024;
 
 /// How many lock files of other processes a process checks beside a database file. If there are

@@ -99,7 +99,7 @@ impl KeyRing {
 }
 
 /// The number of the key that sealed this; `None` if it is not sealed.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn key_number_of(sealed: &[u8]) -> Option<u32> {
     parts(sealed).map(|(number, ..)| number)
 }

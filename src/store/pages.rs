@@ -148,7 +148,7 @@ impl RecordFilter {
 }
 
 /// What one call of [`reseal`](super::Store::reseal) did. See the example of
-/// [`sqlite::StaleKey`](super::sqlite::StaleKey).
+/// [`StaleKey`](super::StaleKey).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resealed {
     /// How many records are now encrypted with the sealing key.
@@ -158,6 +158,54 @@ pub struct Resealed {
     pub passed_over: usize,
     /// Whether the end was reached, so that the next call begins at the start.
     pub ended: bool,
+}
+
+/// A key with which records are still encrypted although another key is the ring's sealing key.
+///
+/// ```
+/// use session_warden::seal::KeyRing;
+/// use session_warden::store::sqlite::SqliteStore;
+/// use session_warden::store::{Resealed, StaleKey};
+/// # use session_warden::{SessionKey, Supervisor, testing::ScriptedProvider};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("sessions.db");
+///
+/// const OLD: &str = "1:pXuPDMX9pSDp8xDVRuuO1HpV5LQHbS5nGGRE8rqwIVo=";
+/// const NEW: &str = "2:Q0MVmZBnzcjbJJDuuxkKMWvBEdfmJv1W1BJKxMwyGJw=";
+/// let ring = KeyRing::parse(OLD)?;
+/// let store = SqliteStore::builder(path).key_ring(ring.clone()).open()?;
+/// # let builder = Supervisor::builder().store(store.clone());
+/// # let supervisor = builder.provider("fake", ScriptedProvider::new()).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// # let _ = sessions.session(SessionKey::single("device-17")?).establish(()).await?;
+/// # assert!(supervisor.shutdown(std::time::Duration::from_secs(5)).await.is_clean());
+///
+/// // The file has one record. A tool changes the key while no supervisor runs.
+/// ring.reload(KeyRing::parse(&format!("{OLD} {NEW}"))?);
+/// let stale: Vec<StaleKey> = store.stale_keys().await?;
+/// assert_eq!((stale[0].number, stale[0].records), (1, 1));
+/// loop {
+///     let Resealed { done, passed_over, ended } = store.reseal(100).await?;
+///     println!("{done} records have the new key, {passed_over} were skipped");
+///     if ended {
+///         break;
+///     }
+/// }
+/// // Now the old key can be removed, unless a backup needs it.
+/// assert!(store.stale_keys().await?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StaleKey {
+    /// The number of the key.
+    pub number: u32,
+    /// How many records are encrypted with it.
+    pub records: u64,
 }
 
 /// A listed record, without its credentials. See the example of [`RecordFilter`].

@@ -38,7 +38,6 @@ mod busy_retry;
 mod change_log;
 mod columns;
 mod database;
-mod encoding;
 mod file_permissions;
 mod free_space;
 mod holder_table;
@@ -47,7 +46,6 @@ mod liveness;
 mod migration;
 mod open_options;
 mod opening;
-mod row;
 mod row_reader;
 mod schema_check;
 mod sqlite_fault;
@@ -71,7 +69,6 @@ use parking_lot::Mutex;
 use self::database::Database;
 pub use self::open_options::{SqliteBuilder, Synchronous};
 pub use self::sqlite_fault::SqliteFault;
-pub use self::stale_key::StaleKey;
 use self::statement_error::{Result, StatementError};
 use self::worker_handle::WorkerHandle;
 use self::worker_job::JobKind;
@@ -90,7 +87,7 @@ use crate::seal::{KeyRing, Succession};
 const LOADED_AT_ONCE: usize = 256;
 
 /// Keeps sessions in an SQLite file and encrypts their credentials. Clones share one store. See the
-/// examples of [the module](self), of [`SqliteBuilder`] and of [`StaleKey`].
+/// examples of [the module](self), of [`SqliteBuilder`] and of [`StaleKey`](super::StaleKey).
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Inner>);
 
@@ -173,7 +170,7 @@ impl SqliteStore {
     /// pauses, until [`ended`](Resealed::ended) is true. This skips records that are claimed, that
     /// hold credentials which must still be revoked, or that cannot be decrypted. Keep a key in the
     /// ring as long as [`stale_keys`](Self::stale_keys) names it or a backup has records of it. See
-    /// the example of [`StaleKey`].
+    /// the example of [`StaleKey`](super::StaleKey).
     ///
     /// # Errors
     ///

@@ -5,11 +5,8 @@ use super::statement_error::{Result, StatementError};
 use crate::key::SessionId;
 use crate::store::decide::{Decision, Found, Write, decide};
 use crate::store::record_cipher::SealedCredentials;
+use crate::store::session_row::floor_above_unreadable;
 use crate::store::{Change, Done, Floor, Outcome, Phase, Record, Statement};
-
-/// Counters above this are not taken from a row that cannot be read. A store that counts a million
-/// writes a second gets there in nine years, and a forged counter could use up all numbers.
-const MAX_CREDIBLE_COUNTER: u64 = 1 << 48;
 
 /// Applies one statement. A statement that is rejected does not roll back its batch, so all that
 /// can reject it comes before its first write.
@@ -64,13 +61,11 @@ pub(super) fn apply(
 /// credible.
 fn delete_unreadable(db: &mut Database<'_>, id: &SessionId) -> Result<Outcome<SealedCredentials>> {
     let Some(stored) = db.counters(id)? else { return Ok(Outcome::Conflict(None)) };
-    let counters = stored.map(|counter| u64::try_from(counter).unwrap_or(0));
-    let [version, epoch, generation] =
-        counters.map(|counter| if counter < MAX_CREDIBLE_COUNTER { counter } else { 0 });
-    let floor = Floor { version: version + 1, epoch: epoch + 1, generation: generation + 1 };
+    let (floor, change) = floor_above_unreadable(stored);
     db.raise_floor(floor)?;
     db.remove(id)?;
-    db.change_log.append(id, Change { version: floor.version, epoch, generation, phase: None })?;
+    db.change_log.append(id, change)?;
+    let Change { epoch, generation, .. } = change;
     let (version, phase) = (floor.version, Phase::Lost);
     Ok(Outcome::Done(Done { version, epoch, generation, fence: 0, phase, suspect: false }))
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
 
 use super::columns;
-use super::encoding::{
-    decode_boot_time, decode_counter, decode_phase, encode_boot_time, encode_counter, encode_limit,
-    encode_phase,
-};
 use super::liveness::ProcessLock;
 use super::statement_error::{Result, StatementError};
 use crate::clock::BootTime;
 use crate::key::SessionId;
+use crate::store::encoding::{
+    decode_boot_time, decode_counter, decode_phase, encode_boot_time, encode_counter, encode_limit,
+    encode_phase,
+};
 use crate::store::{Change, Changes, Cursor, Floor, News};
 
 /// How long an entry stays. Defaults to 5 s: the others read several times a second, and a process
@@ -171,7 +171,7 @@ pub(super) fn remove_expired(conn: &Connection, now: BootTime) -> rusqlite::Resu
 fn newest_number(conn: &Connection) -> Result<u64> {
     let given = "SELECT seq FROM sqlite_sequence WHERE name = 'change'";
     let given: Option<i64> = conn.query_row(given, [], |row| row.get(0)).optional()?;
-    given.map_or(Ok(0), decode_counter)
+    Ok(given.map_or(Ok(0), decode_counter)?)
 }
 
 /// Reads the entries after `since`. Returns the number up to which it read, and the changes of all

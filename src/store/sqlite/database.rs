@@ -3,21 +3,14 @@
 
 use std::time::Duration;
 
-use rusqlite::{
-    Connection, OptionalExtension, Row as SqlRow, Statement, ToSql, params, params_from_iter,
-};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Statement, params, params_from_iter};
 
 use super::Shared;
 use super::change_log::ChangeLog;
-use super::columns::{self, ALL_COLUMNS, ID_INDEX, ROWID_INDEX, SessionRow, VALUE_COLUMNS};
-use super::encoding::{
-    decode_counter, decode_wall_time, encode_boot_time, encode_counter, encode_limit,
-    encode_wall_time,
-};
+use super::columns::{self, ID_INDEX, ROWID_INDEX};
 use super::free_space::FreeSpace;
 use super::list_query;
 use super::liveness::ProcessLock;
-use super::row::{self, LeaseColumns};
 use super::row_reader::{self, ExistingRow, RowReader};
 use super::sqlite_fault::SqliteFault;
 use super::statement_error::{Result, StatementError};
@@ -25,7 +18,13 @@ use crate::clock::Now;
 use crate::key::{ProviderName, SessionId};
 use crate::log::{LogLimit, log_session};
 use crate::policy::SEALED_BYTES;
+use crate::store::encoding::{
+    decode_counter, decode_wall_time, encode_boot_time, encode_counter, encode_limit,
+    encode_wall_time,
+};
 use crate::store::record_cipher::SealedCredentials;
+use crate::store::session_row::{self, LeaseColumns};
+use crate::store::session_row::{ALL_COLUMNS, ColumnValue, SessionRow, VALUE_COLUMNS};
 use crate::store::{Due, Floor, Record, RecordFilter, StoreError};
 
 /// Writes the columns that a claim changes in an existing row, and no others: SQLite writes an
@@ -120,7 +119,7 @@ impl<'c> Database<'c> {
         // The last check. From here on a failure rolls the batch back.
         let form = self.rows.holder_table.form_to_write()?;
         let lease_columns = self.lease_columns(&record, existing);
-        let extra = row::extra(&record);
+        let extra = session_row::extra(&record);
         let mut row = SessionRow::from_record(
             &record,
             lease_columns.as_ref(),
@@ -135,11 +134,11 @@ impl<'c> Database<'c> {
         // By its number: to look the row up again takes as long as to write it.
         let done = match existing {
             Some(existing) => {
-                let rowid: [&dyn ToSql; 1] = [&existing.rowid];
-                self.update.execute(params_from_iter(values.chain(rowid)))
+                let rowid = ColumnValue::Number(Some(existing.rowid));
+                self.update.execute(params_from_iter(values.chain([rowid])))
             }
             None => {
-                let names: [&dyn ToSql; 3] = [&provider, &tenant, &token_id];
+                let names = [provider, tenant, token_id].map(|name| ColumnValue::Text(Some(name)));
                 self.insert.execute(params_from_iter(values.chain(names)))
             }
         };
@@ -189,12 +188,14 @@ impl<'c> Database<'c> {
             Some(existing) if existing.lease.as_ref() == Some(lease) => {
                 existing.lease_columns.clone()
             }
-            _ => Some(LeaseColumns {
-                holder: self.rows.process_lock.name.to_vec(),
-                boot: self.rows.process_lock.boot.clone(),
-                from: encode_boot_time(lease.from),
-                until: encode_boot_time(lease.until),
-            }),
+            _ => {
+                let lock = self.rows.process_lock;
+                Some(LeaseColumns {
+                    from: encode_boot_time(lease.from),
+                    until: encode_boot_time(lease.until),
+                    process: Some((lock.name.to_vec(), lock.boot.clone())),
+                })
+            }
         }
     }
 

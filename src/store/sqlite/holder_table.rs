@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use super::liveness::ProcessLock;
-use super::row::NEWEST_FORM;
 use super::sqlite_fault::SqliteFault;
 use super::statement_error::Result;
+use crate::store::session_row::NEWEST_FORM;
 use crate::store::{Owner, Presence};
 
 /// How many ended supervisors of one open store are remembered. Defaults to 256 because the leases

@@ -4,10 +4,11 @@ use std::cmp::Ordering;
 
 use rusqlite::types::Value;
 
-use super::columns::{self, ALL_COLUMNS};
-use super::encoding::{encode_limit, encode_phase};
+use super::columns;
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::store::RecordFilter;
+use crate::store::encoding::{encode_limit, encode_phase};
+use crate::store::session_row::ALL_COLUMNS;
 
 /// The columns of an id, in the order in which lists are sorted.
 const NAMES: [&str; 3] = ["provider", "tenant", "token_id"];

@@ -2,11 +2,12 @@
 
 use rusqlite::{Connection, params};
 
-use super::columns::{self, ALL_COLUMNS, ID_INDEX, ROWID_INDEX, SessionRow};
-use super::encoding::encode_wall_time;
+use super::columns::{self, ID_INDEX, ROWID_INDEX, SqlColumns};
 use super::statement_error::Result;
 use crate::key::SessionId;
+use crate::store::encoding::encode_wall_time;
 use crate::store::record_cipher::{RecordCipher, RowTags, SealedColumn, SealedCredentials};
+use crate::store::session_row::{ALL_COLUMNS, SessionRow};
 
 /// How many rows are read at once. Defaults to 256, some 250 KB.
 const ROWS_AT_ONCE: usize = 256;
@@ -63,8 +64,8 @@ fn add_tags_to_page(
         let number: i64 = sql_row.get(ROWID_INDEX)?;
         last = Some(number);
         // A row that cannot be read gets no tag. It stays unreadable, as it was.
-        let named =
-            columns::read_id(sql_row, ID_INDEX).and_then(|id| Ok((id, SessionRow::read(sql_row)?)));
+        let named = columns::read_id(sql_row, ID_INDEX)
+            .and_then(|id| Ok((id, SessionRow::read(&SqlColumns(sql_row))?)));
         let Ok((id, mut row)) = named else { continue };
         let ends = ends(cipher, &id, &row);
         (row.access_expires_at, row.refresh_expires_at) = ends.unwrap_or_default();

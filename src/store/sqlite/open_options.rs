@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::row::NEWEST_FORM;
 use crate::clock::Clock;
 use crate::seal::KeyRing;
+use crate::store::session_row::NEWEST_FORM;
 
 /// How long an opening waits for other processes that open or write. Defaults to 5 s, in which each
 /// of them finishes.

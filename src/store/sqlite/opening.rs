@@ -7,7 +7,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior};
 
 use super::busy_retry::retry_while_busy;
-use super::encoding::is_counter;
 use super::liveness::ProcessLock;
 use super::migration::{self, VERSION_1, VERSION_2};
 use super::sqlite_fault::{SqliteFault, fault};
@@ -16,6 +15,7 @@ use super::step_limit::StepLimit;
 use super::{Shared, SqliteBuilder, change_log, file_permissions, holder_table, schema_check};
 use crate::clock::{Clock, SystemClock};
 use crate::policy::SQLITE_STEPS;
+use crate::store::encoding::is_counter;
 use crate::store::{SealFault, StoreError};
 
 /// Marks the files of this crate, as SQLite's `application_id`: "SWRD".

@@ -3,16 +3,16 @@
 use rusqlite::{Connection, Row as SqlRow};
 
 use super::Shared;
-use super::columns::{self, ROWID_INDEX, SessionRow};
-use super::encoding::decode_boot_time;
+use super::columns::{self, ROWID_INDEX, SqlColumns};
 use super::holder_table::HolderTable;
 use super::liveness::ProcessLock;
-use super::row::LeaseColumns;
 use super::statement_error::{Result, StatementError};
 use crate::clock::BootTime;
 use crate::error::LostReason;
 use crate::key::SessionId;
+use crate::store::encoding::decode_boot_time;
 use crate::store::record_cipher::{ROW_TAG_BYTES, RowTags, SealFault, SealedCredentials};
+use crate::store::session_row::{LeaseColumns, SessionRow};
 use crate::store::{Holder, Lease, Phase, Record};
 
 /// What a later write needs of a row beside its record.
@@ -62,7 +62,7 @@ impl<'c> RowReader<'c> {
         sql_row: &SqlRow<'_>,
         id: &SessionId,
     ) -> Result<(Record<SealedCredentials>, ExistingRow)> {
-        let row = SessionRow::read(sql_row)?;
+        let row = SessionRow::read(&SqlColumns(sql_row))?;
         // Before any of it is decoded: somebody who can write the file chooses what stands in a
         // row.
         self.tags.check(&self.shared.cipher, id, &row.tag_input(id), row.mac)?;
@@ -84,13 +84,13 @@ impl<'c> RowReader<'c> {
         sql_row: &SqlRow<'_>,
         id: &SessionId,
     ) -> Result<Record<()>> {
-        let row = SessionRow::read(sql_row)?;
+        let row = SessionRow::read(&SqlColumns(sql_row))?;
         match self.tags.check(&self.shared.cipher, id, &row.tag_input(id), row.mac) {
             Ok(()) | Err(SealFault::KeyMissing(_) | SealFault::NoKeys) => {}
             Err(fault) => return Err(fault.into()),
         }
         let (_, lease) = self.lease(&row)?;
-        row.decode_record(lease, |_, _| None)
+        Ok(row.decode_record(lease, |_, _| None)?)
     }
 
     /// The columns of a row's lease, and the lease as it is now. The holder is dead if its process
@@ -103,13 +103,14 @@ impl<'c> RowReader<'c> {
         let mut times = (BootTime::default(), BootTime::default());
         let mut state = Holder::Alive;
         if let (Some(lease_columns), Some(owner)) = (&lease_columns, row.lease_owner) {
-            let this_boot = lease_columns.boot == self.process_lock.boot;
+            let process = lease_columns.process.as_ref();
+            let (holder, boot) = process.ok_or_else(StatementError::malformed)?;
+            let this_boot = *boot == self.process_lock.boot;
             if this_boot {
                 times =
                     (decode_boot_time(lease_columns.from), decode_boot_time(lease_columns.until));
             }
-            let gone =
-                !this_boot || self.process_lock.is_dead(&lease_columns.holder, &lease_columns.boot);
+            let gone = !this_boot || self.process_lock.is_dead(holder, boot);
             if gone || self.holder_table.has_ended(owner)? {
                 state = Holder::Dead;
             }

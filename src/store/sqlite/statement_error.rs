@@ -3,6 +3,7 @@
 use rusqlite::Error;
 
 use super::sqlite_fault::{SqliteFault, fault};
+use crate::store::session_row::{NEWEST_FORM, RowFault};
 use crate::store::{SealFault, StoreError};
 
 /// The result of an opening or a statement.
@@ -48,6 +49,17 @@ impl From<StoreError> for StatementError {
 impl From<SqliteFault> for StatementError {
     fn from(fault: SqliteFault) -> Self {
         Self::Rejected(fault.into())
+    }
+}
+
+impl From<RowFault> for StatementError {
+    fn from(fault: RowFault) -> Self {
+        match fault {
+            RowFault::Malformed => SqliteFault::Malformed.into(),
+            RowFault::NewerForm(found) => {
+                SqliteFault::NewerForm { found, known: NEWEST_FORM }.into()
+            }
+        }
     }
 }
 

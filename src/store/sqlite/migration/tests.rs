@@ -10,8 +10,8 @@ use crate::clock::SystemClock;
 use crate::error::LostReason;
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::seal::{KeyRing, MasterKey};
+use crate::store::encoding::encode_wall_time;
 use crate::store::record_cipher::{RecordCipher, SealedColumn};
-use crate::store::sqlite::encoding::encode_wall_time;
 use crate::store::sqlite::tests::Folder;
 use crate::store::sqlite::{SqliteBuilder, SqliteFault, SqliteStore};
 use crate::store::{

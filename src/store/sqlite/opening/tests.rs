@@ -3,8 +3,8 @@ use std::sync::{Arc, OnceLock};
 use super::*;
 use crate::log::LogLimit;
 use crate::store::record_cipher::RecordCipher;
+use crate::store::session_row::NEWEST_FORM;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::row::NEWEST_FORM;
 use crate::store::sqlite::tests::Folder;
 
 /// What brings a file in memory forward.

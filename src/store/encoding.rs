@@ -1,11 +1,11 @@
-//! How values are written in columns. A code keeps its meaning for ever.
+//! How values are written in columns of SQL databases. A code keeps its meaning for ever.
 
 use std::time::{Duration, SystemTime};
 
-use super::statement_error::{Result, StatementError};
+use super::session_row::RowFault;
+use super::{Intent, Phase};
 use crate::clock::BootTime;
 use crate::error::LostReason;
-use crate::store::{Intent, Phase};
 
 /// In version 1, 2 was the code of a claimed session.
 pub(super) fn encode_phase(phase: Phase) -> i64 {
@@ -76,7 +76,7 @@ pub(super) fn decode_wall_time(nanos: i64) -> SystemTime {
     time.unwrap_or(epoch)
 }
 
-/// Nanoseconds since the start of the machine.
+/// Nanoseconds since the store's clock began to count.
 pub(super) fn encode_boot_time(time: BootTime) -> i64 {
     nanos(time.since_boot())
 }
@@ -97,9 +97,9 @@ pub(super) fn encode_counter(count: u64) -> i64 {
 }
 
 /// A counter from a row. A number that no store can have reached means that the row is damaged.
-pub(super) fn decode_counter(number: i64) -> Result<u64> {
+pub(super) fn decode_counter(number: i64) -> Result<u64, RowFault> {
     let counted = u64::try_from(number).ok().filter(|_| is_counter(number));
-    counted.ok_or_else(StatementError::malformed)
+    counted.ok_or(RowFault::Malformed)
 }
 
 /// A number of rows, for a `LIMIT`.

@@ -1,39 +1,198 @@
-//! Converts records to rows and back, and makes the input of the tag over a row.
+//! Rows of the table `session` of any SQL database: converts records to rows and back, and makes
+//! the input of the tag over a row.
 
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::SessionRow;
 use super::encoding::{
     decode_counter, decode_intent, decode_lost_reason, decode_phase, decode_wall_time,
     encode_counter, encode_intent, encode_lost_reason, encode_phase, encode_wall_time,
 };
-use super::sqlite_fault::SqliteFault;
-use super::statement_error::{Result, StatementError};
+use super::record_cipher::{ROW_TAG_BYTES, SealedColumn, SealedCredentials};
+use super::{Attempt, Change, ClaimId, Failures, Floor, Holder, Lease, Owner, Phase, Record};
 use crate::clock::BootTime;
 use crate::key::SessionId;
-use crate::store::record_cipher::{SealedColumn, SealedCredentials};
-use crate::store::{Attempt, ClaimId, Failures, Holder, Lease, Owner, Phase, Record};
+use crate::policy::SEALED_BYTES;
 
 /// The form of the rows of a file of version 1. Their sealed texts are bound to the row and not to
 /// a column.
 pub(super) const FIRST_FORM: i64 = 1;
 
 /// The newest form that this version reads. It writes rows of this form if every process on the
-/// file reads it. The form says what `extra` holds and how sealed texts are bound and written.
+/// database reads it. The form says what `extra` holds and how sealed texts are bound and written.
 pub(super) const NEWEST_FORM: i64 = 2;
+
+/// Counters above this are not taken from a row that cannot be read. A store that counts a million
+/// writes a second gets there in nine years, and a forged counter could use up all numbers.
+const MAX_CREDIBLE_COUNTER: u64 = 1 << 48;
+
+/// The floor above a row that cannot be read, as far as its counters are credible, and the news of
+/// its deletion.
+pub(super) fn floor_above_unreadable(stored: [i64; 3]) -> (Floor, Change) {
+    let counters = stored.map(|counter| u64::try_from(counter).unwrap_or(0));
+    let [version, epoch, generation] =
+        counters.map(|counter| if counter < MAX_CREDIBLE_COUNTER { counter } else { 0 });
+    let floor = Floor { version: version + 1, epoch: epoch + 1, generation: generation + 1 };
+    (floor, Change { version: floor.version, epoch, generation, phase: None })
+}
 
 /// The bytes of the tag at the end of a sealed text.
 const SEAL_TAG: usize = 16;
 
-/// The columns of a lease as they stand in the file. The record's lease shows them as they are now.
+/// The most bytes of a holder's name, and of a boot id, which is a UUID as text.
+const MAX_HOLDER_BYTES: usize = 16;
+const MAX_BOOT_BYTES: usize = 64;
+
+/// Why a row is not one that a store wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowFault {
+    /// The row is damaged.
+    Malformed,
+    /// A newer version wrote the row in this form.
+    NewerForm(i64),
+}
+
+/// The kind of a column.
+#[cfg(feature = "postgres")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ColumnKind {
+    /// A number that is always there.
+    Count,
+    Number,
+    Bytes,
+}
+
+/// How many columns only a file has: the last ones.
+#[cfg(feature = "postgres")]
+const COLUMNS_OF_FILES: usize = 2;
+
+/// The columns that a shared database has, without those of the id, with their kinds.
+#[cfg(feature = "postgres")]
+pub(super) fn column_kinds() -> impl ExactSizeIterator<Item = (&'static str, ColumnKind)> {
+    let shared = VALUE_COLUMNS.len() - COLUMNS_OF_FILES;
+    VALUE_COLUMNS.iter().copied().zip(VALUE_KINDS.iter().copied()).take(shared)
+}
+
+/// A value in a column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ColumnValue<'r> {
+    Number(Option<i64>),
+    Bytes(Option<&'r [u8]>),
+    Text(Option<&'r str>),
+}
+
+/// Reads the columns of a row by their place in [`VALUE_COLUMNS`]. A value that is longer than
+/// `most` bytes is an error, before anything is copied.
+pub(super) trait ReadColumns<'r> {
+    type Error: From<RowFault>;
+
+    fn number(&self, at: usize) -> Result<Option<i64>, Self::Error>;
+    fn bytes(&self, at: usize, most: usize) -> Result<Option<&'r [u8]>, Self::Error>;
+    fn text(&self, at: usize, most: usize) -> Result<Option<&'r str>, Self::Error>;
+}
+
+/// Makes the struct of a row. Columns are read and written in the order of its fields.
+macro_rules! columns {
+    ($(#[$of:meta])* pub(super) struct $row:ident<$r:lifetime> {
+        $($(#[$about:meta])* $column:ident: $kind:ty = $as:ident$(::<$most:ident>)?,)*
+    }) => {
+        $(#[$of])*
+        pub(super) struct $row<$r> {
+            $($(#[$about])* pub(super) $column: $kind,)*
+        }
+
+        /// The columns without those of the id.
+        pub(super) const VALUE_COLUMNS: &[&str] = &[$(stringify!($column)),*];
+
+        /// All columns, those of the id last.
+        #[cfg(feature = "sqlite")]
+        pub(super) const ALL_COLUMNS: &str =
+            concat!($(stringify!($column), ", ",)* "provider, tenant, token_id");
+
+        #[cfg(feature = "postgres")]
+        const VALUE_KINDS: &[ColumnKind] = &[$(columns!(@kind $as)),*];
+
+        impl<$r> $row<$r> {
+            /// Reads the row.
+            pub(super) fn read<C: ReadColumns<$r>>(columns: &C) -> Result<Self, C::Error> {
+                let mut next = 0;
+                Ok(Self {
+                    $($column: {
+                        next += 1;
+                        columns!(@read $as columns, next - 1 $(, $most)?)
+                    },)*
+                })
+            }
+
+            /// The values of [`VALUE_COLUMNS`], in their order.
+            pub(super) fn values(&self) -> [ColumnValue<$r>; VALUE_COLUMNS.len()] {
+                [$(columns!(@value $as self.$column)),*]
+            }
+        }
+    };
+    (@read count $columns:ident, $at:expr) => {
+        $columns.number($at)?.ok_or(RowFault::Malformed)?
+    };
+    (@read number $columns:ident, $at:expr) => { $columns.number($at)? };
+    (@read bytes $columns:ident, $at:expr, $most:ident) => { $columns.bytes($at, $most)? };
+    (@read text $columns:ident, $at:expr, $most:ident) => { $columns.text($at, $most)? };
+    (@kind count) => { ColumnKind::Count };
+    (@kind number) => { ColumnKind::Number };
+    (@kind bytes) => { ColumnKind::Bytes };
+    (@kind text) => { ColumnKind::Bytes };
+    (@value count $value:expr) => { ColumnValue::Number(Some($value)) };
+    (@value number $value:expr) => { ColumnValue::Number($value) };
+    (@value bytes $value:expr) => { ColumnValue::Bytes($value) };
+    (@value text $value:expr) => { ColumnValue::Text($value) };
+}
+
+columns! {
+    /// A row as it stands in the database.
+    #[derive(Clone, Copy)]
+    pub(super) struct SessionRow<'r> {
+        version: i64 = count,
+        epoch: i64 = count,
+        generation: i64 = count,
+        fence: i64 = count,
+        phase: i64 = count,
+        lease_claim: Option<i64> = number,
+        lease_owner: Option<i64> = number,
+        lease_intent: Option<i64> = number,
+        lease_from: Option<i64> = number,
+        lease_until: Option<i64> = number,
+        made_base: Option<i64> = number,
+        made_fence: Option<i64> = number,
+        made_claim: Option<i64> = number,
+        access_expires_at: Option<i64> = number,
+        refresh_expires_at: Option<i64> = number,
+        suspect: i64 = count,
+        lost: Option<i64> = number,
+        retry_at: Option<i64> = number,
+        tries: i64 = count,
+        due_at: Option<i64> = number,
+        sealed: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        outbox: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        /// The key that seals the credentials, or made the tag if there are none.
+        key_id: Option<i64> = number,
+        form: i64 = count,
+        extra: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
+        mac: Option<&'r [u8]> = bytes::<ROW_TAG_BYTES>,
+        /// The process that holds the lease, where the operating system tells whether it lives. Only
+        /// a file has this column and the next; in a shared database both are `None`.
+        lease_holder: Option<&'r [u8]> = bytes::<MAX_HOLDER_BYTES>,
+        lease_boot: Option<&'r str> = text::<MAX_BOOT_BYTES>,
+    }
+}
+
+/// The columns of a lease as they stand in the database. The record's lease shows them as they are
+/// now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LeaseColumns {
-    pub(super) holder: Vec<u8>,
-    pub(super) boot: String,
     pub(super) from: i64,
     pub(super) until: i64,
+    /// The name and the boot id of the process, in a file.
+    pub(super) process: Option<(Vec<u8>, String)>,
 }
 
 impl<'r> SessionRow<'r> {
@@ -47,6 +206,7 @@ impl<'r> SessionRow<'r> {
         let lease = record.lease.as_ref();
         let lease_columns = lease_columns.filter(|_| lease.is_some());
         let made = record.made_by.as_ref();
+        let process = lease_columns.and_then(|lease_columns| lease_columns.process.as_ref());
         Self {
             version: encode_counter(record.version),
             epoch: encode_counter(record.epoch),
@@ -58,8 +218,6 @@ impl<'r> SessionRow<'r> {
             lease_intent: lease.map(|lease| encode_intent(lease.intent)),
             lease_from: lease_columns.map(|lease_columns| lease_columns.from),
             lease_until: lease_columns.map(|lease_columns| lease_columns.until),
-            lease_holder: lease_columns.map(|lease_columns| &*lease_columns.holder),
-            lease_boot: lease_columns.map(|lease_columns| &*lease_columns.boot),
             made_base: made.map(|made| encode_counter(made.base)),
             made_fence: made.map(|made| encode_counter(made.fence)),
             made_claim: made.map(|made| made.claim.0.cast_signed()),
@@ -76,6 +234,8 @@ impl<'r> SessionRow<'r> {
             form,
             extra,
             mac: None,
+            lease_holder: process.map(|(holder, _)| &**holder),
+            lease_boot: process.map(|(_, boot)| &**boot),
         }
     }
 
@@ -129,8 +289,8 @@ impl<'r> SessionRow<'r> {
         &self,
         lease: Option<Lease>,
         sealed: impl Fn(SealedColumn, &[u8]) -> Option<C>,
-    ) -> Result<Record<C>> {
-        let damaged = StatementError::malformed;
+    ) -> Result<Record<C>, RowFault> {
+        let damaged = || RowFault::Malformed;
         let phase = decode_phase(self.phase).ok_or_else(damaged)?;
         let made_by = self.made_by()?;
         let column = |column| if self.form == FIRST_FORM { SealedColumn::Unnamed } else { column };
@@ -175,14 +335,13 @@ impl<'r> SessionRow<'r> {
 
     /// The content of `extra`. A row of the first form has none, and is due at the time at which
     /// the expiry of its refresh token is announced.
-    fn extra(&self) -> Result<(Option<SystemTime>, Option<Box<Failures>>)> {
+    fn extra(&self) -> Result<(Option<SystemTime>, Option<Box<Failures>>), RowFault> {
         if self.form == FIRST_FORM {
             let announced = self.refresh_expires_at.and(self.due_at);
             return Ok((announced.map(decode_wall_time), None));
         }
         let Some(bytes) = self.extra else { return Ok((None, None)) };
-        let extra: ExtraJson =
-            serde_json::from_slice(bytes).map_err(|_| StatementError::malformed())?;
+        let extra: ExtraJson = serde_json::from_slice(bytes).map_err(|_| RowFault::Malformed)?;
         let failures = extra.failures.map(|failed| {
             let FailuresJson { unclassified, since, status, code } = failed;
             Box::new(Failures { unclassified, since: since.map(decode_wall_time), status, code })
@@ -191,7 +350,7 @@ impl<'r> SessionRow<'r> {
     }
 
     /// The attempt that produced the credentials.
-    pub(super) fn made_by(&self) -> Result<Option<Attempt>> {
+    pub(super) fn made_by(&self) -> Result<Option<Attempt>, RowFault> {
         match (self.made_base, self.made_fence, self.made_claim) {
             (Some(base), Some(fence), Some(claim)) => {
                 let claim = ClaimId(claim.cast_unsigned());
@@ -202,20 +361,21 @@ impl<'r> SessionRow<'r> {
                 }))
             }
             (None, None, None) => Ok(None),
-            _ => Err(StatementError::malformed()),
+            _ => Err(RowFault::Malformed),
         }
     }
 
     /// The columns of the lease.
-    pub(super) fn lease_columns(&self) -> Result<Option<LeaseColumns>> {
-        let parts = (self.lease_holder, self.lease_boot, self.lease_from, self.lease_until);
-        match (self.lease_claim, parts) {
-            (None, (None, None, None, None)) => Ok(None),
-            (Some(_), (Some(holder), Some(boot), Some(from), Some(until))) => {
-                let (holder, boot) = (holder.to_owned(), boot.to_owned());
-                Ok(Some(LeaseColumns { holder, boot, from, until }))
-            }
-            _ => Err(StatementError::malformed()),
+    pub(super) fn lease_columns(&self) -> Result<Option<LeaseColumns>, RowFault> {
+        let process = match (self.lease_holder, self.lease_boot) {
+            (None, None) => None,
+            (Some(holder), Some(boot)) => Some((holder.to_owned(), boot.to_owned())),
+            _ => return Err(RowFault::Malformed),
+        };
+        match (self.lease_claim, self.lease_from, self.lease_until) {
+            (None, None, None) if process.is_none() => Ok(None),
+            (Some(_), Some(from), Some(until)) => Ok(Some(LeaseColumns { from, until, process })),
+            _ => Err(RowFault::Malformed),
         }
     }
 
@@ -224,23 +384,21 @@ impl<'r> SessionRow<'r> {
         &self,
         (from, until): (BootTime, BootTime),
         holder: Holder,
-    ) -> Result<Option<Lease>> {
+    ) -> Result<Option<Lease>, RowFault> {
         let Some(claim) = self.lease_claim else { return Ok(None) };
         let (owner, intent) = (self.lease_owner, self.lease_intent.and_then(decode_intent));
         let (Some(owner), Some(intent)) = (owner, intent) else {
-            return Err(StatementError::malformed());
+            return Err(RowFault::Malformed);
         };
         let (claim, owner) = (ClaimId(claim.cast_unsigned()), Owner(owner.cast_unsigned()));
         Ok(Some(Lease { claim, owner, intent, from, until, holder }))
     }
 
     /// Refuses a form that this version does not read.
-    pub(super) fn check_form(&self, newest: i64) -> Result<()> {
+    pub(super) fn check_form(&self, newest: i64) -> Result<(), RowFault> {
         match self.form {
-            form if form > newest => {
-                Err(SqliteFault::NewerForm { found: form, known: newest }.into())
-            }
-            form if form < FIRST_FORM => Err(StatementError::malformed()),
+            form if form > newest => Err(RowFault::NewerForm(form)),
+            form if form < FIRST_FORM => Err(RowFault::Malformed),
             _ => Ok(()),
         }
     }

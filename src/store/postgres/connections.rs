@@ -1,0 +1,169 @@
+//! Connections to the database.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use rustls::pki_types::CertificateDer;
+use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::postgres_fault::PostgresFault;
+use super::ssl_mode::SslMode;
+use crate::clock::{SystemClock, timeout};
+use crate::task;
+use crate::transport;
+
+/// How long an attempt to connect may take, for each host. Defaults to 3 s: a server on the same
+/// network answers in milliseconds, and a caller waits meanwhile.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long one statement may take. Defaults to 5 s, far more than a batch takes: without the bound,
+/// a database that is partitioned away would hold the caller until the system gives the connection
+/// up, which takes minutes.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the system sends to a peer that confirms nothing. Defaults to 10 s, so that connections
+/// to a partitioned server do not stay.
+const UNCONFIRMED: Duration = Duration::from_secs(10);
+
+/// The connections of one store. Commits have a connection of their own, so that credentials that a
+/// server has just issued never wait behind claims or reads.
+pub(super) struct Connections {
+    pub(super) commits: Pool,
+    pub(super) claims: Pool,
+    pub(super) reads: Pool,
+    tls: Tls,
+}
+
+/// How connections are encrypted.
+#[derive(Clone)]
+enum Tls {
+    Plain,
+    Rustls(MakeRustlsConnect),
+}
+
+impl Connections {
+    pub(super) fn new(
+        mut config: Config,
+        mode: SslMode,
+        roots: &[CertificateDer<'static>],
+        reads: usize,
+    ) -> Result<Self, PostgresFault> {
+        config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(UNCONFIRMED);
+        config.keepalives(true).keepalives_idle(UNCONFIRMED).keepalives_interval(UNCONFIRMED);
+        if config.get_application_name().is_none() {
+            config.application_name("session-warden");
+        }
+        let tls = match mode {
+            SslMode::Disable => {
+                config.ssl_mode(DriverSslMode::Disable);
+                Tls::Plain
+            }
+            SslMode::VerifyFull => {
+                config.ssl_mode(DriverSslMode::Require);
+                let client =
+                    transport::verifying_config(roots).map_err(|_| PostgresFault::InvalidRoots)?;
+                Tls::Rustls(MakeRustlsConnect::new(client))
+            }
+        };
+        let pool = |size| pool(&config, &tls, size);
+        Ok(Self { commits: pool(1)?, claims: pool(1)?, reads: pool(reads)?, tls })
+    }
+
+    /// Takes a connection from this pool, or makes one.
+    pub(super) async fn get(&self, pool: &Pool) -> Result<Connection, PostgresFault> {
+        let connection = pool.get().await?;
+        Ok(Connection {
+            connection: Some(connection),
+            tls: self.tls.clone(),
+            broken: AtomicBool::new(false),
+        })
+    }
+}
+
+/// A connection that statements use. It goes back to its pool, or is closed if a statement failed in
+/// a way that the next one would fail too.
+pub(super) struct Connection {
+    /// Taken only by the drop.
+    connection: Option<Object>,
+    tls: Tls,
+    broken: AtomicBool,
+}
+
+impl Connection {
+    /// The driver's client; `None` never.
+    pub(super) fn client(&self) -> Result<&Client, PostgresFault> {
+        self.connection.as_deref().map(|client| &**client).ok_or(PostgresFault::Closed)
+    }
+
+    /// As [`client`](Self::client), for a migration.
+    pub(super) fn client_mut(&mut self) -> Result<&mut Client, PostgresFault> {
+        self.connection.as_deref_mut().map(|client| &mut **client).ok_or(PostgresFault::Closed)
+    }
+
+    /// Runs a query within [`STATEMENT_TIMEOUT`].
+    pub(super) async fn query(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, PostgresFault> {
+        let (client, clock) = (self.client()?, SystemClock::new());
+        let answer = client.query_typed(sql, parameters);
+        let answer = timeout(&clock, STATEMENT_TIMEOUT, answer).await;
+        let timed_out = answer.is_none();
+        let result = answer.map_or(Err(PostgresFault::TimedOut), |rows| Ok(rows?));
+        if let Err(fault) = &result {
+            if timed_out {
+                self.cancel(client);
+            }
+            if fault.ends_connection() {
+                self.broken.store(true, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+
+    /// Cancels the statement that runs, which may wait for a lock. Nobody waits for its result any
+    /// more.
+    fn cancel(&self, client: &Client) {
+        let (cancel, tls) = (client.cancel_token(), self.tls.clone());
+        task::spawn_here(async move {
+            let cancelled = async {
+                match tls {
+                    Tls::Plain => cancel.cancel_query(NoTls).await,
+                    Tls::Rustls(tls) => cancel.cancel_query(tls).await,
+                }
+            };
+            drop(timeout(&SystemClock::new(), CONNECT_TIMEOUT, cancelled).await);
+        });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let (true, Some(connection)) =
+            (self.broken.load(Ordering::Relaxed), self.connection.take())
+        {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+fn pool(config: &Config, tls: &Tls, size: usize) -> Result<Pool, PostgresFault> {
+    // Without a query when a connection is used again: one that is broken fails its next statement.
+    let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = match tls {
+        Tls::Plain => Manager::from_config(config.clone(), NoTls, settings),
+        Tls::Rustls(tls) => Manager::from_config(config.clone(), tls.clone(), settings),
+    };
+    let pool = Pool::builder(manager)
+        .max_size(size.max(1))
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(STATEMENT_TIMEOUT))
+        // Several hosts are tried one after the other.
+        .create_timeout(Some(STATEMENT_TIMEOUT));
+    pool.build().map_err(|_| PostgresFault::Closed)
+}

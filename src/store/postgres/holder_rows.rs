@@ -1,0 +1,94 @@
+//! The supervisors that use the store, on any machine.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use super::Shared;
+use super::change_feed::nanos;
+use super::database_clock::DatabaseTime;
+use super::postgres_fault::PostgresFault;
+use super::row_reader::read_id_after;
+use crate::key::ProviderName;
+use crate::store::encoding::{decode_wall_time, encode_limit, encode_wall_time};
+use crate::store::session_row::NEWEST_FORM;
+use crate::store::{Due, DuePage, Owner, Presence};
+
+/// A supervisor that has not renewed its presence for this long does not count as running. Defaults
+/// to 20 s, four times the interval of the renewals. Its claims are still its own: it may have been
+/// stopped, and its request may be on its way.
+pub(super) const SILENCE: Duration = Duration::from_secs(20);
+
+/// How long a supervisor that renews no more is remembered. Defaults to 1 day, after which none of
+/// its claims is left.
+pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+impl Shared {
+    /// Notes that a supervisor begins, goes on or ends.
+    pub(super) async fn note_presence(
+        &self,
+        owner: Owner,
+        presence: Presence,
+    ) -> Result<(), PostgresFault> {
+        let ended = presence == Presence::Retire;
+        {
+            let mut local = self.local_owners.lock();
+            if ended {
+                local.remove(&owner)
+            } else {
+                local.insert(owner)
+            };
+        }
+        let connection = self.connections.get(&self.connections.reads).await?;
+        let (owner, form) = (owner.0.cast_signed(), i32::try_from(NEWEST_FORM).unwrap_or(0));
+        let parameters =
+            [(&owner as _, Type::INT8), (&ended as _, Type::BOOL), (&form as _, Type::INT4)];
+        connection.query(&self.statements.presence, &parameters).await?;
+        Ok(())
+    }
+
+    /// Whether several supervisors use this very store. Each must then see the others' changes.
+    pub(super) fn has_several_owners(&self) -> bool {
+        self.local_owners.lock().len() > 1
+    }
+
+    /// A page of due records, and the supervisors that run.
+    pub(super) async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, PostgresFault> {
+        let connection = self.connections.get(&self.connections.reads).await?;
+        // So that the sum with any time fits into the column's type.
+        let (name, within) = (provider.as_str(), nanos(within).min(i64::MAX / 4));
+        let at = after.map_or(i64::MIN, |due| encode_wall_time(due.at));
+        let (tenant, token_id) =
+            after.map_or(("", ""), |due| (due.id.key().tenant().as_str(), due.id.key().token_id()));
+        let (limit, silence) = (encode_limit(limit), nanos(SILENCE));
+        let parameters = [
+            (&name as _, Type::TEXT),
+            (&within as _, Type::INT8),
+            (&at as _, Type::INT8),
+            (&tenant as _, Type::TEXT),
+            (&token_id as _, Type::TEXT),
+            (&limit as _, Type::INT8),
+            (&silence as _, Type::INT8),
+        ];
+        let rows = connection.query(&self.statements.due, &parameters).await?;
+        let head = rows.first().ok_or(PostgresFault::NotMigrated)?;
+        let now = DatabaseTime(head.try_get(0)?);
+        self.note_time(now);
+        let owners: Option<Vec<i64>> = head.try_get(1)?;
+        let holders = owners.unwrap_or_default().into_iter();
+        let holders = holders.map(|owner| Owner(owner.cast_unsigned())).collect();
+        let due = rows.iter().filter_map(|row| {
+            let at = row.try_get::<_, Option<i64>>(2).ok()??;
+            // A row without a valid id cannot be loaded either.
+            let id = read_id_after(row, provider, 3)?;
+            Some(Due { at: decode_wall_time(at), id })
+        });
+        Ok(DuePage { due: due.collect(), now: now.now(), holders })
+    }
+}

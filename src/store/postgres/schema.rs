@@ -1,0 +1,206 @@
+//! The tables of the store: their names, how they are made, and which version they have.
+
+use tokio_postgres::{Client, Error};
+
+use super::postgres_fault::PostgresFault;
+use crate::store::session_row::{ColumnKind, column_kinds};
+
+/// The newest version of the schema that this program knows.
+pub(super) const SCHEMA_VERSION: i32 = 1;
+
+/// The oldest major version of PostgreSQL that has what the statements use: `pg_snapshot` and
+/// `xid8`.
+const OLDEST_SERVER: u32 = 13;
+
+/// The most characters of a schema's name and of a table prefix. PostgreSQL cuts names at 63 bytes,
+/// so that longer ones could become equal.
+const MAX_NAME: usize = 30;
+
+/// The lock that migrations of all programs take: they run one after the other.
+const MIGRATION_LOCK: i64 = 0x7365_7373_5F77_6172;
+
+/// The names of the tables.
+#[derive(Clone, Debug)]
+pub(super) struct TableNames {
+    pub(super) schema: String,
+    prefix: String,
+}
+
+impl TableNames {
+    /// Names with this schema and prefix, which need no quotes.
+    pub(super) fn new(schema: &str, prefix: &str) -> Result<Self, PostgresFault> {
+        let letters = |text: &str| {
+            let allowed = |of: u8| of.is_ascii_lowercase() || of.is_ascii_digit() || of == b'_';
+            let begins = text.bytes().next().is_none_or(|first| first.is_ascii_lowercase());
+            text.len() <= MAX_NAME && begins && text.bytes().all(allowed)
+        };
+        if schema.is_empty() || !letters(schema) || !letters(prefix) {
+            return Err(PostgresFault::InvalidName);
+        }
+        Ok(Self { schema: schema.to_owned(), prefix: prefix.to_owned() })
+    }
+
+    /// The name of a table or a function, with its schema.
+    pub(super) fn of(&self, name: &str) -> String {
+        format!("{}.{}{name}", self.schema, self.prefix)
+    }
+
+    /// Replaces `{schema}` and the names in braces.
+    pub(super) fn fill(&self, sql: &str) -> String {
+        let mut filled = sql.replace("{schema}", &self.schema).replace("{prefix}", &self.prefix);
+        for name in ["session", "change", "holder", "store", "now"] {
+            filled = filled.replace(&format!("{{{name}}}"), &self.of(name));
+        }
+        filled
+    }
+
+    /// The SQL that makes the tables. It can run again and does nothing then.
+    pub(super) fn migrations_sql(&self) -> String {
+        let columns: String = column_kinds()
+            .map(|(name, kind)| match kind {
+                ColumnKind::Count => format!("    {name} bigint NOT NULL,\n"),
+                ColumnKind::Number => format!("    {name} bigint,\n"),
+                ColumnKind::Bytes => format!("    {name} bytea STORAGE EXTERNAL,\n"),
+            })
+            .collect();
+        // `STORAGE` in CREATE TABLE came with version 16, so it is set afterwards.
+        let columns = columns.replace(" STORAGE EXTERNAL", "");
+        self.fill(&VERSION_1.replace("{columns}", &columns))
+    }
+
+    /// The privileges that a user needs who does not migrate.
+    pub(super) fn grants_sql(&self, role: &str) -> String {
+        let role = role.replace('"', "\"\"");
+        self.fill(GRANTS).replace("{role}", &format!("\"{role}\""))
+    }
+}
+
+/// Checks the server and the database, and migrates the tables if this is wanted.
+pub(super) async fn open(
+    client: &mut Client,
+    names: &TableNames,
+    migrate: bool,
+) -> Result<(), PostgresFault> {
+    check_server(client).await?;
+    match version(client, names).await? {
+        Some(SCHEMA_VERSION) => Ok(()),
+        Some(found) if found > SCHEMA_VERSION => {
+            Err(PostgresFault::Newer { found, known: SCHEMA_VERSION })
+        }
+        Some(_) | None if !migrate => Err(PostgresFault::NotMigrated),
+        Some(_) | None => migrate_tables(client, names).await,
+    }
+}
+
+async fn check_server(client: &Client) -> Result<(), PostgresFault> {
+    let sql = "SELECT current_setting('server_version_num')::int4,
+        (SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database
+            WHERE datname = current_database())";
+    let row = client.query_typed_one(sql, &[]).await?;
+    let found = u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0) / 10_000;
+    if found < OLDEST_SERVER {
+        return Err(PostgresFault::TooOld { found });
+    }
+    if row.try_get::<_, bool>(1)? { Ok(()) } else { Err(PostgresFault::NotUtf8) }
+}
+
+/// The version of the tables; `None` if there are none.
+async fn version(client: &Client, names: &TableNames) -> Result<Option<i32>, PostgresFault> {
+    let there = format!("SELECT to_regclass('{}') IS NOT NULL", names.of("store"));
+    if !client.query_typed_one(&there, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    let sql = names.fill("SELECT schema_version FROM {store}");
+    let row = client.query_typed_opt(&sql, &[]).await?;
+    row.map(|row| row.try_get(0)).transpose().map_err(PostgresFault::from)
+}
+
+/// In one transaction that first takes a lock: several replicas may start at once, and the second
+/// one then finds the tables of the first.
+async fn migrate_tables(client: &mut Client, names: &TableNames) -> Result<(), PostgresFault> {
+    let sql = format!(
+        "BEGIN; SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); {} COMMIT",
+        names.migrations_sql()
+    );
+    // One message: through PgBouncer, the whole transaction goes to one server connection, and a
+    // process that stops leaves no transaction open.
+    let done: Result<(), Error> = client.batch_execute(&sql).await;
+    if let Err(error) = done {
+        drop(client.batch_execute("ROLLBACK").await);
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+const VERSION_1: &str = "
+CREATE SCHEMA IF NOT EXISTS {schema};
+
+-- The time of the store, in nanoseconds since 1970: the only source of time of all statements.
+DO $$ BEGIN IF to_regprocedure('{now}()') IS NULL THEN
+    CREATE FUNCTION {now}() RETURNS bigint LANGUAGE sql VOLATILE
+        AS 'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000';
+END IF; END $$;
+
+CREATE TABLE IF NOT EXISTS {store} (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    schema_version integer NOT NULL,
+    -- Names these tables in cursors of the feed of changes.
+    feed bigint NOT NULL,
+    -- Whether the records are encrypted. The first process that opens the store sets it.
+    sealed boolean,
+    -- The counters of the next new record, above all that were deleted.
+    version bigint NOT NULL DEFAULT 0,
+    epoch bigint NOT NULL DEFAULT 0,
+    generation bigint NOT NULL DEFAULT 0
+);
+
+CREATE TABLE IF NOT EXISTS {session} (
+    provider text COLLATE \"C\" NOT NULL,
+    tenant text COLLATE \"C\" NOT NULL,
+    token_id text COLLATE \"C\" NOT NULL,
+{columns}    PRIMARY KEY (provider, tenant, token_id)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+-- Encrypted bytes cannot be compressed.
+ALTER TABLE {session} ALTER COLUMN sealed SET STORAGE EXTERNAL,
+    ALTER COLUMN outbox SET STORAGE EXTERNAL;
+-- Without a column of the claim, so that a claim and its renewals change no index (HOT updates).
+CREATE INDEX IF NOT EXISTS {prefix}session_due
+    ON {session} (provider, due_at, tenant, token_id) WHERE due_at IS NOT NULL;
+
+-- What other processes read to notice changes. Kept for some minutes.
+CREATE TABLE IF NOT EXISTS {change} (
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    number bigint GENERATED ALWAYS AS IDENTITY,
+    made_at bigint NOT NULL DEFAULT {now}(),
+    maker bigint NOT NULL,
+    provider text COLLATE \"C\" NOT NULL,
+    tenant text COLLATE \"C\" NOT NULL,
+    token_id text COLLATE \"C\" NOT NULL,
+    version bigint NOT NULL,
+    epoch bigint NOT NULL,
+    generation bigint NOT NULL,
+    phase bigint,
+    PRIMARY KEY (xid, number)
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
+
+-- The supervisors that run, and those that have ended lately.
+CREATE TABLE IF NOT EXISTS {holder} (
+    owner bigint PRIMARY KEY,
+    beat_at bigint NOT NULL,
+    ended boolean NOT NULL,
+    form integer NOT NULL
+) WITH (fillfactor = 50);
+
+INSERT INTO {store} (schema_version, feed)
+    VALUES (1, (random() * 9e18)::bigint) ON CONFLICT DO NOTHING;
+";
+
+const GRANTS: &str = "
+GRANT USAGE ON SCHEMA {schema} TO {role};
+GRANT SELECT, UPDATE ON {store} TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {holder} TO {role};
+GRANT EXECUTE ON FUNCTION {now}() TO {role};
+";
+
+#[cfg(test)]
+mod tests;

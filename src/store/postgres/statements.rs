@@ -1,0 +1,256 @@
+//! The text of the SQL statements.
+//!
+//! Each is one statement that commits itself. A process that is stopped or partitioned therefore
+//! never leaves a transaction open, and PgBouncer may give each to another server connection.
+
+use super::schema::TableNames;
+use crate::store::session_row::{ColumnKind, column_kinds};
+
+/// Casts a name that came as a parameter to the collation of the tables.
+const NAMES: &str = "provider COLLATE \"C\" AS provider, tenant COLLATE \"C\" AS tenant,
+    token_id COLLATE \"C\" AS token_id";
+
+/// The statements of one store.
+pub(super) struct Statements {
+    /// Reads rows by their names, with the floor and the time.
+    pub(super) load: String,
+    /// Writes rows whose version is the expected one, and their news.
+    pub(super) update: String,
+    /// Writes new rows if the floor is the expected one, and their news.
+    pub(super) insert: String,
+    /// Deletes rows whose version is the expected one, with their news, and raises the floor.
+    pub(super) delete: String,
+    pub(super) due: String,
+    pub(super) changes: String,
+    pub(super) purge_changes: String,
+    pub(super) presence: String,
+    pub(super) purge_holders: String,
+    pub(super) sealed_by: String,
+    pub(super) keys: String,
+    pub(super) mark_sealed: String,
+}
+
+impl Statements {
+    pub(super) fn new(names: &TableNames) -> Self {
+        Self {
+            load: names.fill(&load()),
+            update: names.fill(&update()),
+            insert: names.fill(&insert()),
+            delete: names.fill(&delete()),
+            due: names.fill(DUE),
+            changes: names.fill(CHANGES),
+            purge_changes: names.fill(PURGE_CHANGES),
+            presence: names.fill(PRESENCE),
+            purge_holders: names.fill(PURGE_HOLDERS),
+            sealed_by: names.fill(&format!(
+                "SELECT {}, false, provider, tenant, token_id FROM {{session}} AS s
+                 WHERE key_id = $1 AND (provider, tenant, token_id) > ($2, $3, $4)
+                 ORDER BY provider, tenant, token_id LIMIT $5",
+                columns("s.")
+            )),
+            keys: names.fill(
+                "SELECT key_id, count(*) FROM {session} WHERE key_id IS NOT NULL
+                 GROUP BY key_id ORDER BY key_id",
+            ),
+            // Only the first process sets it.
+            mark_sealed: names
+                .fill("UPDATE {store} SET sealed = coalesce(sealed, $1) RETURNING sealed, feed"),
+        }
+    }
+
+    /// A page of the list, with these conditions.
+    pub(super) fn list(names: &TableNames, conditions: &str, limit: usize) -> String {
+        names.fill(&format!(
+            "SELECT {}, coalesce(h.ended, false), provider, tenant, token_id, {{now}}()
+             FROM {{session}} AS s LEFT JOIN {{holder}} AS h ON h.owner = s.lease_owner
+             WHERE {conditions} ORDER BY provider, tenant, token_id LIMIT ${limit}",
+            columns("s.")
+        ))
+    }
+}
+
+/// The columns of a row, each with `prefix` before it.
+fn columns(prefix: &str) -> String {
+    let names: Vec<_> = column_kinds().map(|(name, _)| format!("{prefix}{name}")).collect();
+    names.join(", ")
+}
+
+/// `t(…)` of all parameters of a batch, with the names that its columns get.
+fn batch() -> String {
+    let mut kinds = vec!["text[]"; 3];
+    kinds.extend(["bigint[]", "bytea[]", "boolean[]", "boolean[]", "boolean[]"]);
+    kinds.extend(column_kinds().map(|(_, kind)| match kind {
+        ColumnKind::Count | ColumnKind::Number => "bigint[]",
+        ColumnKind::Bytes => "bytea[]",
+    }));
+    // The first two parameters belong to the whole batch.
+    let arrays: Vec<_> =
+        kinds.iter().enumerate().map(|(at, kind)| format!("${}::{kind}", at + 3)).collect();
+    format!(
+        "unnest({}) WITH ORDINALITY AS t(provider, tenant, token_id, expected, expected_mac,
+             keep_sealed, keep_outbox, has_news, {}, place)",
+        arrays.join(", "),
+        columns("")
+    )
+}
+
+/// `$1` to `$3`: the names. The first row has the time and the floor only.
+fn load() -> String {
+    format!(
+        "SELECT n.at, n.version, n.epoch, n.generation, r.* FROM
+             (SELECT {{now}}() AS at, version, epoch, generation FROM {{store}}) AS n
+             LEFT JOIN (
+                 SELECT {}, coalesce(h.ended, false), t.place::int4
+                 FROM (SELECT {NAMES}, place FROM unnest($1::text[], $2::text[], $3::text[])
+                     WITH ORDINALITY AS t(provider, tenant, token_id, place)) AS t
+                 JOIN {{session}} AS s USING (provider, tenant, token_id)
+                 LEFT JOIN {{holder}} AS h ON h.owner = s.lease_owner
+             ) AS r ON true",
+        columns("s.")
+    )
+}
+
+/// `$1`: the time at which the batch was decided. `$2`: who writes.
+///
+/// The rows are locked in the order of their names, so that two batches never wait for each other.
+/// A row that another transaction has changed since is locked in its new version, and the write
+/// then finds that its version is not the expected one. The tag over the row must be the expected
+/// one too: after a failover that lost writes, another row may have the same version.
+fn update() -> String {
+    let kept = |name: &str| match name {
+        "sealed" => "CASE WHEN i.keep_sealed THEN s.sealed ELSE i.sealed END".to_owned(),
+        "outbox" => "CASE WHEN i.keep_outbox THEN s.outbox ELSE i.outbox END".to_owned(),
+        name => format!("i.{name}"),
+    };
+    let set: Vec<_> = column_kinds().map(|(name, _)| format!("{name} = {}", kept(name))).collect();
+    format!(
+        "WITH i AS (SELECT {NAMES}, expected, expected_mac, keep_sealed, keep_outbox, has_news, {},
+                 place FROM {}),
+         l AS MATERIALIZED (SELECT s.provider, s.tenant, s.token_id
+             FROM i JOIN {{session}} AS s USING (provider, tenant, token_id)
+             ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s),
+         u AS (UPDATE {{session}} AS s SET {} FROM l JOIN i USING (provider, tenant, token_id)
+             WHERE s.provider = i.provider AND s.tenant = i.tenant AND s.token_id = i.token_id
+                 AND s.version = i.expected AND s.mac IS NOT DISTINCT FROM i.expected_mac
+                 AND $1::bigint <= {{now}}()
+             RETURNING i.place),
+         c AS (INSERT INTO {{change}}
+                 (maker, provider, tenant, token_id, version, epoch, generation, phase)
+             SELECT $2::bigint, provider, tenant, token_id, version, epoch, generation, phase
+             FROM i JOIN u USING (place) WHERE has_news)
+         SELECT array_agg(place::int4), {{now}}() FROM u",
+        columns(""),
+        batch(),
+        set.join(", ")
+    )
+}
+
+/// `$1`: the counters of the floor, of which `expected` is the version. `$2`: who writes.
+///
+/// The lock on the floor comes first. A delete of the same session that commits meanwhile raises
+/// the floor, and this statement then writes nothing; without the lock, the new record could begin
+/// below the deleted one.
+fn insert() -> String {
+    format!(
+        "WITH f AS MATERIALIZED (SELECT version, epoch, generation FROM {{store}} FOR SHARE),
+         i AS (SELECT {NAMES}, has_news, {}, place FROM {}),
+         n AS (INSERT INTO {{session}} (provider, tenant, token_id, {})
+             SELECT i.provider, i.tenant, i.token_id, {} FROM f JOIN i
+                 ON ARRAY[f.version, f.epoch, f.generation] = $1::bigint[]
+             ON CONFLICT DO NOTHING RETURNING provider, tenant, token_id),
+         c AS (INSERT INTO {{change}}
+                 (maker, provider, tenant, token_id, version, epoch, generation, phase)
+             SELECT $2::bigint, provider, tenant, token_id, version, epoch, generation, phase
+             FROM i JOIN n USING (provider, tenant, token_id) WHERE has_news)
+         SELECT array_agg(place::int4), {{now}}() FROM i JOIN n USING (provider, tenant, token_id)",
+        columns(""),
+        batch(),
+        columns(""),
+        columns("i.")
+    )
+}
+
+/// `$1`: who writes. `$2` to `$4`: the names. `$5`: the expected versions. `$6` to `$8`: the news.
+/// `$9`: whether there are news. `$10` to `$12`: the floors.
+fn delete() -> String {
+    format!(
+        "WITH f AS MATERIALIZED (SELECT true AS locked FROM {{store}} FOR UPDATE),
+         i AS (SELECT {NAMES}, expected, version, epoch, generation, has_news, floor_version,
+                 floor_epoch, floor_generation, place
+             FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
+                 $7::bigint[], $8::bigint[], $9::boolean[], $10::bigint[], $11::bigint[],
+                 $12::bigint[]) WITH ORDINALITY AS t(provider, tenant, token_id, expected, version,
+                 epoch, generation, has_news, floor_version, floor_epoch, floor_generation, place)),
+         l AS MATERIALIZED (SELECT s.provider, s.tenant, s.token_id
+             FROM (SELECT i.* FROM f JOIN i ON f.locked) AS i
+             JOIN {{session}} AS s USING (provider, tenant, token_id)
+             ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s),
+         d AS (DELETE FROM {{session}} AS s USING l JOIN i USING (provider, tenant, token_id)
+             WHERE s.provider = i.provider AND s.tenant = i.tenant AND s.token_id = i.token_id
+                 AND s.version = i.expected
+             RETURNING i.place, i.floor_version, i.floor_epoch, i.floor_generation),
+         r AS (UPDATE {{store}} SET
+                 version = greatest(version, (SELECT max(floor_version) FROM d)),
+                 epoch = greatest(epoch, (SELECT max(floor_epoch) FROM d)),
+                 generation = greatest(generation, (SELECT max(floor_generation) FROM d))),
+         c AS (INSERT INTO {{change}}
+                 (maker, provider, tenant, token_id, version, epoch, generation)
+             SELECT $1::bigint, provider, tenant, token_id, version, epoch, generation
+             FROM i JOIN d USING (place) WHERE has_news)
+         SELECT array_agg(place::int4), {{now}}() FROM d"
+    )
+}
+
+/// `$1`: the provider. `$2`: within so many nanoseconds. `$3` to `$5`: after. `$6`: the limit.
+/// `$7`: the silence after which a supervisor does not count as running.
+const DUE: &str = "
+    SELECT n.at, n.owners, r.due_at, r.tenant, r.token_id FROM
+        (SELECT t.at, (SELECT array_agg(owner ORDER BY owner) FROM {holder}
+                WHERE NOT ended AND beat_at > t.at - $7::bigint) AS owners
+            FROM (SELECT {now}() AS at) AS t) AS n
+        LEFT JOIN LATERAL (
+            SELECT s.due_at, s.tenant, s.token_id
+            FROM {session} AS s LEFT JOIN {holder} AS h ON h.owner = s.lease_owner
+            WHERE s.provider = $1::text COLLATE \"C\" AND s.due_at <= n.at + $2::bigint
+                AND (s.due_at, s.tenant, s.token_id)
+                    > ($3::bigint, $4::text COLLATE \"C\", $5::text COLLATE \"C\")
+                AND (s.lease_claim IS NULL OR s.lease_until <= n.at OR h.ended)
+            ORDER BY s.due_at, s.tenant, s.token_id LIMIT $6::bigint
+        ) AS r ON true";
+
+/// `$1`: the largest transaction of the last snapshot. `$2`: the transactions that were under way in
+/// it. `$3`: the snapshot up to which is read; `NULL` for a new one. `$4`: after this number. `$5`:
+/// the limit. `$6`: who asks and does not want its own changes; `NULL` for all.
+///
+/// A change is new if its transaction was under way at the last snapshot or came later. Numbers
+/// alone would skip changes: a transaction with a lower number may commit later.
+const CHANGES: &str = "
+    SELECT n.at, n.shot, n.feed, n.many, r.* FROM
+        (SELECT {now}() AS at, coalesce($3::text, pg_current_snapshot()::text) AS shot,
+            (SELECT feed FROM {store}) AS feed,
+            (SELECT count(*) FROM (SELECT FROM {change}
+                WHERE $3::text IS NULL AND (xid >= $1::text::xid8 OR xid = ANY ($2::text[]::xid8[]))
+                LIMIT 100001) AS counted) AS many) AS n
+        LEFT JOIN LATERAL (
+            SELECT number, provider, tenant, token_id, version, epoch, generation, phase
+            FROM {change}
+            WHERE (xid >= $1::text::xid8 OR xid = ANY ($2::text[]::xid8[]))
+                AND pg_visible_in_snapshot(xid, n.shot::pg_snapshot)
+                AND number > $4::bigint AND maker IS DISTINCT FROM $6::bigint
+            ORDER BY number LIMIT $5::bigint
+        ) AS r ON true";
+
+/// `$1`: the age in nanoseconds. `$2`: how many at most.
+const PURGE_CHANGES: &str = "
+    WITH gone AS (DELETE FROM {change} WHERE (xid, number) IN (SELECT xid, number FROM (
+            SELECT xid, number, made_at FROM {change} ORDER BY xid, number LIMIT $2::bigint) AS o
+        WHERE made_at < {now}() - $1::bigint) RETURNING 1)
+    SELECT count(*) FROM gone";
+
+/// `$1`: the owner. `$2`: whether it has ended. `$3`: the form of rows that it reads.
+const PRESENCE: &str = "
+    INSERT INTO {holder} (owner, beat_at, ended, form) VALUES ($1::bigint, {now}(), $2, $3::int4)
+    ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at, ended = excluded.ended";
+
+/// `$1`: the age in nanoseconds.
+const PURGE_HOLDERS: &str = "DELETE FROM {holder} WHERE beat_at < {now}() - $1::bigint";
