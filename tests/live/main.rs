@@ -1,5 +1,4 @@
-//! Real servers of other authors, each a child process of its test. `tests/run` installs their
-//! dependencies.
+//! Real servers of other authors, each a child process of its test. `tests/run` installs them.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
@@ -12,6 +11,9 @@ mod extra_horizon;
 mod fleet;
 mod oidc_peer;
 mod peer;
+mod postgres;
+#[path = "../support/postgres_cluster.rs"]
+mod postgres_cluster;
 mod processes;
 #[path = "../support/secret_scan.rs"]
 mod secret_scan;
