@@ -25,9 +25,10 @@ pub const CHANGES_POLL: Duration = Duration::from_millis(250);
 /// How many changes a supervisor reads from the store at once. Defaults to 1,024, some 100 KB.
 pub const CHANGES_PAGE: usize = 1024;
 
-/// How often a supervisor writes to the store that it is still running. Defaults to 1 min, at which
-/// the writes cost almost nothing.
-pub const PRESENCE_RENEWAL: Duration = Duration::from_secs(60);
+/// How often a supervisor writes to the store that it is still running. Defaults to 5 s: the other
+/// replicas notice within a few intervals that one has ended, and one row each 5 s costs almost
+/// nothing.
+pub const PRESENCE_RENEWAL: Duration = Duration::from_secs(5);
 
 /// How many changes a [`MemoryStore`](crate::store::MemoryStore) remembers for the supervisors that
 /// share it. Defaults to 4,096, more than happen between two requests of one supervisor.

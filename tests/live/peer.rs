@@ -123,8 +123,9 @@ pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
     within(PATIENCE, future).await.unwrap_or_else(|| panic!("not done after {PATIENCE:?}"))
 }
 
+/// The output of `future`, if it comes within this time.
 #[expect(clippy::disallowed_methods, reason = "a process outside has no clock of ours")]
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, future).await.ok()
 }
 

@@ -5,21 +5,14 @@ mod pool;
 mod proxy;
 mod store_suite;
 
-use tokio_postgres::{Client, Error, NoTls};
-
-/// A connection by URL, as a service makes it.
-async fn connect(url: &str) -> Result<Client, Error> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
-}
+use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 /// The only row and column of the answer.
 async fn one(client: &Client, statement: &str) -> Result<String, Error> {
     let answers = client.simple_query(statement).await?;
-    let rows = answers.iter().filter_map(|answer| match answer {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
-        _ => None,
+    let rows = answers.iter().filter_map(|answer| {
+        let SimpleQueryMessage::Row(row) = answer else { return None };
+        row.get(0)
     });
     let rows: Vec<_> = rows.collect();
     assert_eq!(rows.len(), 1, "{statement}");

@@ -108,9 +108,7 @@ impl PostgresCluster {
     /// The same, set up otherwise.
     pub async fn start_with(options: ClusterOptions) -> Self {
         let port = ReservedPort::new();
-        let (at, wished) = (port.number(), options.clone());
-        let made = tokio::task::spawn_blocking(move || make(at, &wished));
-        let (keeper, certificate) = made.await.expect("the cluster is made");
+        let (keeper, certificate) = make(port.number(), &options).await;
         let cluster =
             Self { keeper, port, options, certificate, databases: AtomicUsize::default() };
         cluster.start_again().await;
@@ -151,12 +149,11 @@ impl PostgresCluster {
     pub async fn sql(&self, database: &str, statements: &str) -> Vec<Vec<Option<String>>> {
         let answers = self.client(database).await.simple_query(statements).await;
         let answers = answers.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
-        let rows = answers.iter().filter_map(|answer| match answer {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
+        let rows = answers.iter().filter_map(|answer| {
+            let SimpleQueryMessage::Row(row) = answer else { return None };
+            Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
         });
-        let text = |row: &tokio_postgres::SimpleQueryRow, at| row.get(at).map(str::to_owned);
-        rows.map(|row| (0..row.len()).map(|at| text(row, at)).collect()).collect()
+        rows.collect()
     }
 
     /// Kills the server and all its processes with `SIGKILL`. Its port refuses connections from
@@ -192,7 +189,7 @@ impl PostgresCluster {
         let name = name_of(database);
         let mut config = Config::new();
         config.host_path(self.keeper.folder()).port(self.port.number());
-        connect(config.user(SUPERUSER).dbname(name)).await
+        connect_with(config.user(SUPERUSER).dbname(name)).await
     }
 }
 
@@ -201,8 +198,12 @@ pub fn name_of(database: &str) -> &str {
     database.rsplit('/').next().unwrap_or(database)
 }
 
-/// A client whose connection a task of its own drives.
-async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+/// A client by URL, without TLS. A task of its own drives the connection.
+pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+    connect_with(&url.parse()?).await
+}
+
+async fn connect_with(config: &Config) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
@@ -226,23 +227,24 @@ where
 }
 
 /// Makes the files of a cluster.
-fn make(port: u16, options: &ClusterOptions) -> (Keeper, Option<ServerCertificate>) {
+async fn make(port: u16, options: &ClusterOptions) -> (Keeper, Option<ServerCertificate>) {
     let account = Account::for_servers();
     let folder = account.new_folder();
-    let data = folder.join("data");
-    let mut initdb = account.command(&programs::postgres("initdb"), &folder);
-    initdb.arg("--pgdata").arg(&data).args(["--encoding=UTF8", "--no-locale", "--no-sync"]);
-    initdb.args([&format!("--username={SUPERUSER}"), "--auth=trust"]);
-    let made = initdb.output().unwrap_or_else(|error| panic!("{initdb:?}: {error}"));
-    assert!(made.status.success(), "{initdb:?}: {}", String::from_utf8_lossy(&made.stderr));
     let certificate = options.tls_names.as_ref().map(|names| ServerCertificate::new(names));
     if let Some(certificate) = &certificate {
         account.write(&folder.join("server.crt"), &certificate.chain);
         account.write(&folder.join("server.key"), &certificate.key);
     }
     account.write(&folder.join("hba.conf"), &access(options));
+    let data = text(folder.join("data"));
     let server = server(port, &folder, options);
-    (Keeper::new(&account, folder, &server, "QUIT"), certificate)
+    let keeper = Keeper::new(&account, folder, &server, "QUIT");
+    let user = format!("--username={SUPERUSER}");
+    let settings = ["--encoding=UTF8", "--no-locale", "--no-sync", "--auth=trust", &user];
+    let mut initdb = vec![text(programs::postgres("initdb")), "--pgdata".to_owned(), data];
+    initdb.extend(settings.map(str::to_owned));
+    keeper.run(&initdb).await;
+    (keeper, certificate)
 }
 
 /// Who may connect. The harness itself comes by the socket in the folder of the cluster.
@@ -254,8 +256,7 @@ fn access(options: &ClusterOptions) -> String {
 
 /// The command of the server.
 fn server(port: u16, folder: &Path, options: &ClusterOptions) -> Vec<String> {
-    let path = |path: PathBuf| path.into_os_string().into_string().expect("a path is text");
-    let file = |name: &str| path(folder.join(name));
+    let file = |name: &str| text(folder.join(name));
     let mut settings = vec![
         ("listen_addresses", "127.0.0.1".to_owned()),
         ("port", port.to_string()),
@@ -270,11 +271,15 @@ fn server(port: u16, folder: &Path, options: &ClusterOptions) -> Vec<String> {
         settings.push(("ssl_key_file", file("server.key")));
     }
     settings.extend(options.settings.iter().cloned());
-    let mut command = vec![path(programs::postgres("postgres")), "-D".to_owned(), file("data")];
+    let mut command = vec![text(programs::postgres("postgres")), "-D".to_owned(), file("data")];
     for (name, value) in settings {
         command.extend(["-c".to_owned(), format!("{name}={value}")]);
     }
     command
+}
+
+fn text(path: PathBuf) -> String {
+    path.into_os_string().into_string().expect("a path is text")
 }
 
 /// A free port on loopback, bound and never listened at, so that nobody else gets it while its

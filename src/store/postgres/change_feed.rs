@@ -57,14 +57,16 @@ impl Shared {
         };
         let from = Snapshot::parse(&asked.from).unwrap_or_default();
         let own = (!self.has_several_owners()).then_some(self.maker);
-        // Without a cursor only the snapshot is wanted.
-        let limit = if known { encode_limit(limit.max(1)) } else { 0 };
+        // One more than is told shows whether there is more. Without a cursor only the snapshot is
+        // wanted.
+        let limit = limit.max(1);
+        let read_at_most = if known { encode_limit(limit.saturating_add(1)) } else { 0 };
         let parameters = [
             (&from.after as _, Type::TEXT),
             (&from.under_way as _, Type::TEXT_ARRAY),
             (&asked.to as _, Type::TEXT),
             (&asked.number as _, Type::INT8),
-            (&limit as _, Type::INT8),
+            (&read_at_most as _, Type::INT8),
             (&own as _, Type::INT8),
         ];
         let rows = connection.query(&self.statements.changes, &parameters).await?;
@@ -82,15 +84,14 @@ impl Shared {
         if !usable {
             return Ok(Changes { cursor: begin.encode(), news: None, more: false });
         }
-        let news: Vec<_> = rows.iter().filter_map(read_news).collect();
-        let Some(last) = news.last().filter(|_| news.len() as i64 >= limit) else {
-            let news = Some(news.into_iter().map(|(_, of)| of).collect());
-            return Ok(Changes { cursor: begin.encode(), news, more: false });
-        };
-        // The rest of the same snapshot.
-        let next = Position { to: Some(to), number: last.0, ..asked };
-        let news = Some(news.into_iter().map(|(_, of)| of).collect());
-        Ok(Changes { cursor: next.encode(), news, more: true })
+        let mut told: Vec<_> = rows.iter().filter_map(read_news).collect();
+        let more = told.len() > limit;
+        told.truncate(limit);
+        let last = told.last().map_or(0, |(number, _)| *number);
+        // If there is more, it is the rest of the same snapshot.
+        let next = if more { Position { to: Some(to), number: last, ..asked } } else { begin };
+        let news = Some(told.into_iter().map(|(_, of)| of).collect());
+        Ok(Changes { cursor: next.encode(), news, more })
     }
 
     /// Removes old changes, and supervisors that ended long ago.

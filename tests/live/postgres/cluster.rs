@@ -1,6 +1,7 @@
 //! A cluster of the tests behaves as the other tests expect.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -8,13 +9,14 @@ use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio_rustls::TlsConnector;
 
-use super::{connect, one};
+use super::one;
 use crate::peer::in_time;
-use crate::postgres_cluster::{ClusterOptions, LOOPBACK_NAMES, PostgresCluster, USER};
+use crate::postgres_cluster::{ClusterOptions, LOOPBACK_NAMES, PostgresCluster, USER, connect};
 
 #[tokio::test]
 async fn each_database_is_empty_and_belongs_to_a_user_who_is_no_superuser() {
@@ -49,19 +51,21 @@ async fn what_was_committed_survives_a_kill_and_what_was_not_is_gone() {
 async fn a_statement_that_runs_does_not_outlive_a_kill() {
     let cluster = PostgresCluster::start().await;
     let database = cluster.new_database().await;
-    let client = Arc::new(connect(&database).await.unwrap());
-    let busy = Arc::clone(&client);
-    let busy = tokio::spawn(async move {
-        busy.batch_execute("SELECT count(*) FROM generate_series(1, 100000000000)").await
-    });
+    let client = connect(&database).await.unwrap();
+    let long = "SELECT count(*) FROM generate_series(1, 100000000000)";
+    let mut busy = Box::pin(client.batch_execute(long));
     let runs = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%generate_series(1, 1000%' \
                 AND pid <> pg_backend_pid()";
-    in_time(async { while cluster.sql(&database, runs).await[0][0].as_deref() != Some("1") {} })
-        .await;
+    let count = async || cluster.sql(&database, runs).await[0][0].clone().unwrap();
+    let begun = async { while count().await != "1" {} };
+    tokio::select! {
+        ended = &mut busy => panic!("it ended at once: {ended:?}"),
+        () = in_time(begun) => {}
+    }
     cluster.kill_9().await;
-    in_time(busy).await.unwrap().unwrap_err();
+    in_time(busy).await.unwrap_err();
     cluster.start_again().await;
-    assert_eq!(cluster.sql(&database, runs).await[0][0].as_deref(), Some("0"));
+    assert_eq!(count().await, "0");
 }
 
 #[tokio::test]
@@ -138,10 +142,51 @@ async fn handshake(cluster: &PostgresCluster, name: &str) -> std::io::Result<()>
 #[tokio::test]
 async fn a_cluster_and_its_folder_are_gone_when_its_value_is() {
     let cluster = PostgresCluster::start().await;
-    let database = cluster.new_database().await;
-    let folder = cluster.sql(&database, "SHOW data_directory").await[0][0].clone().unwrap();
+    let folder = cluster.sql("postgres", "SHOW data_directory").await[0][0].clone().unwrap();
     assert!(Path::new(&folder).is_dir());
     drop(cluster);
+    // It is deleted when the server has ended.
     assert!(!Path::new(&folder).parent().unwrap().exists());
-    connect(&database).await.map(drop).unwrap_err();
+}
+
+/// The name of [`hold`] for the test program.
+const HOLD: &str = "postgres::cluster::hold";
+
+/// Set for [`hold`], which is no test and never ends.
+const HOLDS: &str = "SESSION_WARDEN_HOLDS_CLUSTER";
+
+#[tokio::test]
+#[ignore = "a process that another test starts and kills"]
+async fn hold() {
+    assert!(std::env::var_os(HOLDS).is_some(), "this is no test: another test starts it");
+    let cluster = PostgresCluster::shared().await;
+    let folder = cluster.sql("postgres", "SHOW data_directory").await[0][0].clone().unwrap();
+    println!("\n@{folder}");
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn a_cluster_and_its_folder_are_gone_when_the_process_of_its_test_is_killed() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", HOLD]).env(HOLDS, "1");
+    command.stdout(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let folder = in_time(async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("the process goes on");
+            if let Some(folder) = line.strip_prefix('@') {
+                return PathBuf::from(folder);
+            }
+        }
+    });
+    let folder = folder.await;
+    assert!(folder.is_dir());
+    in_time(child.kill()).await.unwrap();
+    let gone = async {
+        while folder.parent().unwrap().exists() {
+            tokio::task::yield_now().await
+        }
+    };
+    in_time(gone).await;
 }

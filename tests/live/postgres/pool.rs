@@ -1,7 +1,7 @@
 //! PgBouncer behaves as the other tests expect.
 
-use super::{connect, one};
-use crate::postgres_cluster::{PgBouncer, PoolOptions, PostgresCluster};
+use super::one;
+use crate::postgres_cluster::{PgBouncer, PoolOptions, PostgresCluster, connect};
 
 const ONE_CONNECTION: PoolOptions = PoolOptions { default_pool_size: 1, max_client_conn: 100 };
 

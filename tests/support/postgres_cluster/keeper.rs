@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 
 use super::programs::Account;
 
-/// Obeys lines. `start` starts the server, and answers its process id. The name of a signal sends
-/// it, and answers when the server has ended. The lines end when the process of the test closes
-/// its side, or ends in any way: then the server ends, and its folder is deleted.
+/// Obeys lines. `run` runs the command behind it, and answers its exit status. `start` starts the
+/// server, and answers its process id. The name of a signal sends it, and answers when the server
+/// has ended. The lines end when the process of the test closes its side, or ends in any way: then
+/// the server ends, and its folder is deleted.
 ///
 /// After `KILL`, processes that the server had started may go on for a moment. PostgreSQL's work in
 /// the folder with its data, which tells them from those of others.
@@ -40,8 +41,12 @@ kill_children() {
         sleep 0.01
     done
 }
-while read -r order; do
+while read -r order rest; do
     case $order in
+    run)
+        eval "$rest" </dev/null >>"$folder/log" 2>&1
+        echo "$?"
+        ;;
     start)
         "$@" </dev/null >>"$folder/log" 2>&1 &
         server=$!
@@ -94,16 +99,27 @@ impl Keeper {
         fs::read_to_string(self.folder.join("log")).unwrap_or_else(|error| error.to_string())
     }
 
+    /// Runs a command that prepares the server.
+    ///
+    /// # Panics
+    ///
+    /// With all output, if it fails.
+    pub async fn run(&self, command: &[String]) {
+        let quoted: Vec<_> = command.iter().map(|part| format!("'{part}'")).collect();
+        let status = self.order(format!("run {}", quoted.join(" "))).await;
+        assert_eq!(status, "0", "{command:?}: {}", self.log());
+    }
+
     /// Starts the server, which has ended or never ran.
     pub async fn start(&self) {
         assert!(self.pid.lock().is_none(), "the server runs already");
-        let answer = self.order("start").await;
+        let answer = self.order("start".to_owned()).await;
         *self.pid.lock() = Some(answer.parse().expect("the keeper answers a process id"));
     }
 
     /// Sends the signal and waits until the server has ended.
-    pub async fn end(&self, signal: &'static str) {
-        assert_eq!(self.order(signal).await, "ended");
+    pub async fn end(&self, signal: &str) {
+        assert_eq!(self.order(signal.to_owned()).await, "ended");
         *self.pid.lock() = None;
     }
 
@@ -114,9 +130,9 @@ impl Keeper {
         fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
     }
 
-    async fn order(&self, order: &'static str) -> String {
+    async fn order(&self, order: String) -> String {
         let shell = Arc::clone(&self.shell);
-        let answer = tokio::task::spawn_blocking(move || shell.lock().order(order));
+        let answer = tokio::task::spawn_blocking(move || shell.lock().order(&order));
         answer.await.expect("the keeper obeys")
     }
 }

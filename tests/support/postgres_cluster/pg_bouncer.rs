@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tokio_postgres::{Client, Config};
-
 use super::keeper::Keeper;
 use super::programs::{self, Account};
 use super::{PostgresCluster, ReservedPort, SUPERUSER, USER, connect, name_of, until_ready};
@@ -79,17 +77,13 @@ impl PgBouncer {
     /// connection on.
     pub async fn start_again(&self) {
         self.keeper.start().await;
-        until_ready(&self.keeper, || self.try_client()).await;
+        let url = self.url();
+        until_ready(&self.keeper, || connect(&url)).await;
     }
 
     /// What PgBouncer has logged since it was first started.
     pub fn log(&self) -> String {
         self.keeper.log()
-    }
-
-    async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
-        let url: Config = self.url().parse()?;
-        connect(&url).await
     }
 }
 

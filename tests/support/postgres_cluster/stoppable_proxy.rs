@@ -119,10 +119,12 @@ struct Network {
     wish: Mutex<Option<Wish>>,
 }
 
+type Chooses = Box<dyn Fn(&[u8]) -> bool + Send>;
+
 /// What is lost once.
 struct Wish {
     lost: Lost,
-    chooses: Box<dyn Fn(&[u8]) -> bool + Send>,
+    chooses: Chooses,
 }
 
 #[derive(Clone, Copy)]
