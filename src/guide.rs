@@ -5,6 +5,7 @@
 //! | [`semantics`] | use sessions | results per state, failures, recovery, crash behaviour, guarantees |
 //! | [`middleware`] | call APIs with tokens | adapters for HTTP clients, origins, resends, redirects |
 //! | [`operations`] | run a backend | events, status, alerts, change of secrets and keys, shutdown |
+//! | [`replicas`] | run several machines | PostgreSQL, failures of replicas and of the database, operations |
 //! | [`metrics`] | watch a backend | the feature `metrics`: all metrics and their labels |
 //! | [`security`] | review security | secrets, the transport, limits of the protection |
 //! | [`oauth2`] | connect a server of OAuth 2.0 | settings, logins, servers that need more settings, presets |
@@ -43,6 +44,10 @@ pub mod metrics {
 
 pub mod operations {
     #![doc = include_str!("guide/operations.md")]
+}
+
+pub mod replicas {
+    #![doc = include_str!("guide/replicas.md")]
 }
 
 pub mod middleware {

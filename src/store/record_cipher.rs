@@ -56,12 +56,12 @@ impl SealFault {
     fn advice(self) -> Cow<'static, str> {
         let text = match self {
             Self::NoKeys | Self::GeneratedKeys => {
-                "the file's records are encrypted with keys that must outlive the process; give \
+                "the store's records are encrypted with keys that must outlive the process; give \
                  the supervisor a key ring (`SupervisorBuilder::key_ring` with \
                  `KeyRing::from_file` or `KeyRing::from_env`)"
             }
             Self::WeakKey => {
-                "the key that is to encrypt the file's records has only zero bytes; make a key \
+                "the key that is to encrypt the store's records has only zero bytes; make a key \
                  with `openssl rand -base64 32`"
             }
             Self::KeyMissing(number) => {

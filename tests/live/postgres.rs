@@ -1,6 +1,7 @@
 //! PostgreSQL: the cluster of the tests, and what stands between it and a client.
 
 mod cluster;
+mod large_table;
 mod pool;
 mod proxy;
 mod store_suite;

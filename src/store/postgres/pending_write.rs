@@ -119,14 +119,20 @@ impl WriteKind {
         match self {
             Self::Update { row, former, has_news, .. } => {
                 let (old, new) = (&former.record, &row.known.record);
+                let keep_sealed = old.credentials == new.credentials;
+                let keep_outbox = old.outbox == new.outbox;
+                let mut row = row.row();
+                // A text that stays is not sent again.
+                row.sealed = row.sealed.filter(|_| !keep_sealed);
+                row.outbox = row.outbox.filter(|_| !keep_outbox);
                 Some(RowToWrite {
                     id,
                     expected: Some(encode_counter(old.version)),
                     expected_mac: former.mac.as_ref().map(<[u8; _]>::as_slice),
-                    keep_sealed: old.credentials == new.credentials,
-                    keep_outbox: old.outbox == new.outbox,
+                    keep_sealed,
+                    keep_outbox,
                     has_news: *has_news,
-                    row: row.row(),
+                    row,
                 })
             }
             Self::Insert { row, has_news, .. } => Some(RowToWrite {

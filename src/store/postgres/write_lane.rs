@@ -141,8 +141,10 @@ fn pick(open: Vec<OpenJob>) -> (Vec<OpenJob>, Vec<OpenJob>) {
         let first = open.remove(alone);
         return (vec![first], open);
     }
-    let mut sessions = HashSet::with_capacity(open.len());
-    let first: Vec<bool> = open.iter().map(|open| sessions.insert(open.job.id.clone())).collect();
+    let first: Vec<bool> = {
+        let mut sessions = HashSet::with_capacity(open.len());
+        open.iter().map(|open| sessions.insert(&open.job.id)).collect()
+    };
     let mut first = first.into_iter();
     open.into_iter().partition(|_| first.next().unwrap_or(false))
 }
@@ -236,7 +238,8 @@ impl Turn<'_> {
                     job.unknown |= unknown;
                     return self.again(job, fault);
                 }
-                if !unknown && self.batch > 1 && !job.alone {
+                let refused = matches!(fault, PostgresFault::Failed { .. });
+                if refused && self.batch > 1 && !job.alone {
                     job.alone = true;
                     return self.again(job, fault);
                 }

@@ -43,7 +43,7 @@ async fn a_supervisor_on_a_file_without_keys_says_how_to_give_it_some() {
     let builder = builder().store(store).provider("acme", https());
     let error = builder.start().await.map(drop).unwrap_err();
     let text = format!(
-        "wrong configuration: the SQLite file {path:?} cannot be opened: the file's records are \
+        "wrong configuration: the SQLite file {path:?} cannot be opened: the store's records are \
          encrypted with keys that must outlive the process; give the supervisor a key ring \
          (`SupervisorBuilder::key_ring` with `KeyRing::from_file` or `KeyRing::from_env`)"
     );
