@@ -47,7 +47,7 @@ use crate::token::Credentials;
 ///         let options = CopyOptions { after, limit: Some(10_000) };
 ///         let report: CopyReport = copy_store(from, to, options).await?;
 ///         println!("{} copied, {} there before", report.copied, report.already_there);
-///         for CopyProblem { id, why } in &report.problems {
+///         for CopyProblem { id, why, .. } in &report.problems {
 ///             match why {
 ///                 NotCopied::Claimed => println!("{id}: a supervisor is at work"),
 ///                 NotCopied::Refused => println!("{id}: was deleted in the new store"),
