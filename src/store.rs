@@ -14,6 +14,7 @@
 //! The pure function [`decide()`] says what a statement does to a record. Every store runs it.
 
 mod context;
+mod copy_store;
 mod decide;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod encoding;
@@ -41,6 +42,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::context::{Presence, StoreContext};
+pub use self::copy_store::{
+    CopyError, CopyOptions, CopyProblem, CopyReport, CopySide, NotCopied, copy_store,
+};
 pub use self::decide::{Decision, Found, Write, decide};
 pub(crate) use self::measured::MeasuredStore;
 pub use self::memory::MemoryStore;
@@ -57,8 +61,8 @@ pub use self::record::{
 pub use self::record_cipher::SealFault;
 #[doc(hidden)]
 pub use self::statement::{
-    Claim, Close, Commit, Ends, Lose, Renew, Reschedule, Restore, Settle, SettleTo, Suspect,
-    TakeOver,
+    Claim, Close, Commit, Ends, Import, Lose, Renew, Reschedule, Restore, Settle, SettleTo,
+    Suspect, TakeOver,
 };
 pub use self::statement::{Done, Outcome, Statement};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};

@@ -64,6 +64,24 @@ pub const RESEAL_PAUSE: Duration = Duration::from_millis(250);
 /// processes have the new key.
 pub const RESEAL_AGAIN: Duration = Duration::from_secs(3600);
 
+/// How many records [`copy_store`](crate::store::copy_store()) reads at once. Defaults to 256, some
+/// 250 KB with their tokens.
+pub const COPY_PAGE: usize = 256;
+
+/// How many records of a page [`copy_store`](crate::store::copy_store()) writes at the same time.
+/// Defaults to 32: a store on a disk confirms them with one write, and a database server gets no
+/// more statements at once.
+pub const COPIED_AT_ONCE: usize = 32;
+
+/// How many records that were not copied a [`CopyReport`](crate::store::CopyReport) names. It counts
+/// the others. Defaults to 1,000, some 250 KB, and more than anybody reads.
+pub const COPY_PROBLEMS: usize = 1000;
+
+/// How much a time of a copied record may differ from that of its original. Defaults to 10 min: a
+/// page is copied in seconds and clocks are set by less, while a store that confuses units or drops
+/// times is off by more.
+pub const COPY_TOLERANCE: Duration = Duration::from_secs(600);
+
 /// How many steps SQLite may do for one statement. A statement that needs more fails as
 /// [`TooLong`](crate::store::sqlite::SqliteFault::TooLong). Defaults to 500 million, some 5 s: to
 /// go through 4 million sessions takes fewer than 100 million, and only a file that an attacker

@@ -9,10 +9,12 @@
     reason = "stores of other crates make and read all of it"
 )]
 
+mod import;
 mod without_claim;
 
 use std::time::{Duration, SystemTime};
 
+use self::import::import_record;
 use self::without_claim::{delete, lose_session, reschedule, restore_record, suspect_rejected};
 use super::pages::Change;
 use super::record::{Attempt, Failures, Floor, Holder, Intent, Lease, Phase, Record, Stored};
@@ -67,6 +69,7 @@ pub fn decide<C: Clone>(found: Found<C>, statement: &Statement<C>, now: Now) -> 
         (Statement::Claim(claim), record) => claim_record(record, floor, claim, now),
         (Statement::Commit(commit), record) => commit_credentials(record, floor, commit, now),
         (Statement::Restore(restore), record) => restore_record(record, floor, restore, now),
+        (Statement::Import(import), record) => import_record(record, floor, import, now),
         (_, None) => conflict(None, now),
         (Statement::Renew(renew), Some(record)) => renew_lease(record, renew, now),
         (Statement::Settle(settle), Some(record)) => settle_claim(record, settle, now),

@@ -133,6 +133,7 @@ impl Statement {
             Self::Suspect(_) => "suspect",
             Self::Reschedule(_) => "reschedule",
             Self::Restore(_) => "restore",
+            Self::Import(_) => "import",
             Self::Delete => "delete",
         }
     }

@@ -378,6 +378,13 @@ impl<C> Stored<C> {
         self.left(self.record.announce_at)
     }
 
+    /// How long ago the first response came that was not understood. `None` if there was none.
+    #[must_use]
+    pub fn failing_for(&self) -> Option<Duration> {
+        let since = self.record.failures.as_ref()?.since?;
+        Some(self.now.wall.duration_since(since).unwrap_or_default())
+    }
+
     fn left(&self, at: Option<SystemTime>) -> Option<Duration> {
         at.map(|at| at.duration_since(self.now.wall).unwrap_or_default())
     }

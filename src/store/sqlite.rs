@@ -450,6 +450,7 @@ fn job_kind<C>(statement: &Statement<C>) -> JobKind {
         | Statement::Close(_)
         | Statement::Lose(_)
         | Statement::Restore(_)
+        | Statement::Import(_)
         | Statement::Delete => JobKind::Durable,
     }
 }

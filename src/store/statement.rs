@@ -47,21 +47,24 @@ pub enum Statement<C = Arc<Credentials>> {
     /// Writes credentials again that the store lost, when it was restored from a backup or failed
     /// over.
     Restore(Restore<C>),
+    /// Writes a record as another store has it. It never changes a record that is there.
+    Import(Box<Import<C>>),
     /// Deletes the record. A commit for a claim from before the deletion does not bring it back.
     Delete,
 }
 
 impl<C> Statement<C> {
-    /// Replaces the credentials of the statement, for example with encrypted bytes. If the
-    /// statement has credentials, this calls `change` with the attempt that produced them, the
-    /// epoch that they will have, and the credentials.
+    /// Replaces the credentials of the statement, for example with encrypted bytes. For each
+    /// credentials that the statement has, this calls `change` with the attempt that produced
+    /// them, the epoch that they will have, and the credentials. An import of a closed session has
+    /// its credentials in the outbox.
     ///
     /// # Errors
     ///
     /// The error that `change` returned.
     pub fn try_map<D, E>(
         self,
-        change: impl FnOnce(Attempt, u64, C) -> Result<D, E>,
+        mut change: impl FnMut(Attempt, u64, C) -> Result<D, E>,
     ) -> Result<Statement<D>, E> {
         Ok(match self {
             Self::Claim(claim) => Statement::Claim(claim),
@@ -83,6 +86,7 @@ impl<C> Statement<C> {
                 let restore = Restore { version, epoch, generation, attempt, credentials, ends };
                 Statement::Restore(restore)
             }
+            Self::Import(import) => Statement::Import(Box::new(import.try_map(change)?)),
             Self::Delete => Statement::Delete,
         })
     }
@@ -275,6 +279,101 @@ pub struct Restore<C = Arc<Credentials>> {
     pub credentials: C,
     /// When the credentials end.
     pub ends: Ends,
+}
+
+/// A record of another store. Its times are durations, as in every statement, because the clocks of
+/// the two stores may differ. It has no claim: [`copy_store`](super::copy_store()) does not copy
+/// claimed records.
+#[derive(Clone, Debug)]
+pub struct Import<C = Arc<Credentials>> {
+    /// The version in the other store. The record gets this one, or a higher one if the store has
+    /// given this one to a record that is deleted.
+    pub version: u64,
+    /// The epoch.
+    pub epoch: u64,
+    /// The generation.
+    pub generation: u64,
+    /// The fence of the newest claim.
+    pub fence: u64,
+    /// The phase, which is not [`Phase::Vacant`].
+    pub phase: Phase,
+    /// The credentials.
+    pub credentials: Option<C>,
+    /// The credentials of a closed session that must still be revoked.
+    pub outbox: Option<C>,
+    /// The attempt that produced the credentials, or those in the outbox.
+    pub made_by: Option<Attempt>,
+    /// When the credentials end.
+    pub ends: Ends,
+    /// Whether the access token may be invalid.
+    pub suspect: bool,
+    /// Why the session is lost.
+    pub lost: Option<LostReason>,
+    /// How many claims were written since credentials were last stored.
+    pub tries: u32,
+    /// The failed attempts since the last success. [`Failures::since`] does not count.
+    pub failures: Option<Box<Failures>>,
+    /// How long ago the first response came that was not understood.
+    pub failing_for: Option<Duration>,
+}
+
+impl<C> Import<C> {
+    fn try_map<D, E>(
+        self,
+        mut change: impl FnMut(Attempt, u64, C) -> Result<D, E>,
+    ) -> Result<Import<D>, E> {
+        // `decide` refuses credentials that no attempt produced, so no store writes this attempt.
+        let none = Attempt { base: 0, fence: 0, claim: ClaimId(0) };
+        let (made, epoch) = (self.made_by.unwrap_or(none), self.epoch);
+        let mut change = |credentials: Option<C>| {
+            credentials.map(|credentials| change(made, epoch, credentials)).transpose()
+        };
+        Ok(Import {
+            version: self.version,
+            epoch,
+            generation: self.generation,
+            fence: self.fence,
+            phase: self.phase,
+            credentials: change(self.credentials)?,
+            outbox: change(self.outbox)?,
+            made_by: self.made_by,
+            ends: self.ends,
+            suspect: self.suspect,
+            lost: self.lost,
+            tries: self.tries,
+            failures: self.failures,
+            failing_for: self.failing_for,
+        })
+    }
+}
+
+impl<C: Clone> From<&Stored<C>> for Import<C> {
+    /// The record without its claim.
+    fn from(stored: &Stored<C>) -> Self {
+        let record = &stored.record;
+        Self {
+            version: record.version,
+            epoch: record.epoch,
+            generation: record.generation,
+            fence: record.fence,
+            phase: record.phase,
+            credentials: record.credentials.clone(),
+            outbox: record.outbox.clone(),
+            made_by: record.made_by,
+            ends: Ends {
+                access_in: stored.access_left(),
+                refresh_in: stored.refresh_left(),
+                due_in: stored.due_in(),
+                announce_in: stored.announce_in(),
+                retry_in: stored.retry_in(),
+            },
+            suspect: record.suspect,
+            lost: record.lost,
+            tries: record.tries,
+            failures: record.failures.clone(),
+            failing_for: stored.failing_for(),
+        }
+    }
 }
 
 /// The result of a statement.

@@ -108,6 +108,8 @@ pub enum StoreCall {
     Reschedule,
     /// [`Store::apply`] with a record that the store had and lost.
     Restore,
+    /// [`Store::apply`] with a record of another store.
+    Import,
     /// [`Store::apply`] with a delete.
     Delete,
     /// [`Store::due`].
@@ -128,7 +130,7 @@ pub enum StoreCall {
 
 impl StoreCall {
     /// All calls.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Load,
         Self::Claim,
         Self::Renew,
@@ -140,6 +142,7 @@ impl StoreCall {
         Self::Suspect,
         Self::Reschedule,
         Self::Restore,
+        Self::Import,
         Self::Delete,
         Self::Due,
         Self::List,
@@ -164,6 +167,7 @@ impl From<&Statement> for StoreCall {
             Statement::Suspect(_) => Self::Suspect,
             Statement::Reschedule(_) => Self::Reschedule,
             Statement::Restore(_) => Self::Restore,
+            Statement::Import(_) => Self::Import,
             Statement::Delete => Self::Delete,
         }
     }

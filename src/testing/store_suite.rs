@@ -45,6 +45,7 @@ mod closing;
 mod committing;
 mod fixture;
 mod following;
+mod importing;
 mod listing;
 mod losing;
 mod reading;
@@ -198,6 +199,14 @@ macro_rules! store_suite_cases {
                 nothing_is_restored_over_a_close,
                 nothing_is_restored_after_a_delete,
             }
+            importing {
+                an_import_is_the_record_that_another_store_has,
+                an_import_of_a_closed_session_keeps_what_must_be_revoked,
+                an_import_that_is_sent_twice_is_done_once,
+                nothing_is_imported_over_a_record_that_is_there,
+                nothing_is_imported_after_a_delete,
+                an_import_begins_above_a_refused_first_grant,
+            }
             listing {
                 due_records_come_in_order_none_twice_and_none_missed,
                 a_record_is_due_when_its_newest_commit_says_so,
@@ -213,6 +222,7 @@ macro_rules! store_suite_cases {
                 without_a_cursor_there_is_nothing_but_a_cursor,
                 the_write_of_a_statement_is_reported,
                 a_restore_is_reported,
+                an_import_is_reported,
                 what_a_late_failure_makes_suspect_is_reported,
                 claims_and_renewals_are_no_news,
                 what_was_refused_is_no_news,

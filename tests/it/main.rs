@@ -17,6 +17,7 @@ mod circle;
 mod client_keys;
 mod community;
 mod conformance;
+mod copying;
 mod docs;
 mod due;
 mod elsewhere;

@@ -217,6 +217,7 @@ async fn a_store_that_panics_in_any_statement_wedges_no_session() {
         StoreCall::Suspect,
         StoreCall::Reschedule,
         StoreCall::Restore,
+        StoreCall::Import,
     ];
     for statement in StoreCall::ALL.into_iter().filter(|asked| !others.contains(asked)) {
         for often in Often::BOTH {

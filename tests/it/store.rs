@@ -15,9 +15,9 @@ use session_warden::key::{ProviderName, SessionId};
 use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
-    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Intent,
-    Listed, Lose, MemoryStore, Outcome, Owner, Phase, Presence, RecordFilter, Renew, Reschedule,
-    Resealed, Restore, Settle, SettleTo, Statement, Store, StoreContext, StoreError,
+    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Import,
+    Intent, Listed, Lose, MemoryStore, Outcome, Owner, Phase, Presence, RecordFilter, Renew,
+    Reschedule, Resealed, Restore, Settle, SettleTo, Statement, Store, StoreContext, StoreError,
     StoreErrorKind, Stored, Suspect, TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, StoreCall, store_suite};
@@ -44,7 +44,7 @@ mod faulty_without_faults {
 #[tokio::test]
 async fn the_suite_runs_as_a_whole_under_any_harness() {
     store_suite::run(|| async { MemoryStore::new() }).await;
-    assert!(store_suite::NAMES.len() >= 101, "cases are not to be lost");
+    assert!(store_suite::NAMES.len() >= 108, "cases are not to be lost");
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
 }
 
 /// One of each, in the order of [`StoreCall::ALL`].
-fn statements() -> [Statement; 11] {
+fn statements() -> [Statement; 12] {
     let (epoch, generation, version) = (1, 1, 2);
     let Commit { attempt, credentials, ends, .. } = commit();
     let (to, retry_in, due_in) = (SettleTo::Before, None, None);
@@ -261,6 +261,7 @@ fn statements() -> [Statement; 11] {
         Statement::Suspect(Suspect { epoch, generation }),
         Statement::Reschedule(Reschedule { version, announced: true, due_in }),
         Statement::Restore(Restore { version, epoch, generation, attempt, credentials, ends }),
+        Statement::Import(Box::new(import())),
         Statement::Delete,
     ]
 }
@@ -276,6 +277,26 @@ fn commit() -> Commit {
     let attempt = Attempt { base: 1, fence: 2, claim: ClaimId(3) };
     let credentials = Arc::new(Credentials::new(Tokens::new(Arc::from("null")), "a", "c"));
     Commit { intent: Intent::Refresh, epoch: 1, attempt, credentials, ends: Ends::default() }
+}
+
+fn import() -> Import {
+    let Commit { attempt, credentials, ends, .. } = commit();
+    Import {
+        version: 2,
+        epoch: 1,
+        generation: 1,
+        fence: 2,
+        phase: Phase::Active,
+        credentials: Some(credentials),
+        outbox: None,
+        made_by: Some(attempt),
+        ends,
+        suspect: false,
+        lost: None,
+        tries: 0,
+        failures: None,
+        failing_for: None,
+    }
 }
 
 fn id() -> SessionId {

@@ -115,7 +115,8 @@ proptest! {
                 Statement::Renew(_)
                 | Statement::Lose(_)
                 | Statement::Suspect(_)
-                | Statement::Reschedule(_) => false,
+                | Statement::Reschedule(_)
+                | Statement::Import(_) => false,
             };
             prop_assert!(may, "{:?}", deed);
         }
@@ -438,6 +439,9 @@ fn random_histories_come_to_every_outcome_of_every_statement() {
         "Commit Leased",
         "Delete Conflict",
         "Delete Done written",
+        "Import Conflict",
+        "Import Done",
+        "Import Done written",
         "Lose Conflict",
         "Lose Done written",
         "Renew Conflict",

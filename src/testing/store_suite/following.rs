@@ -118,6 +118,14 @@ pub(super) async fn a_restore_is_reported(fixture: Fixture) {
     feed.tells(done(fixture.apply(Statement::Restore(restore)).await)).await;
 }
 
+pub(super) async fn an_import_is_reported(fixture: Fixture) {
+    let Some(mut feed) = Feed::of(&fixture).await else { return };
+    let import = super::importing::import(50, 2, 5);
+    feed.tells(done(fixture.apply(Statement::Import(Box::new(import.clone()))).await)).await;
+    done(fixture.apply(Statement::Import(Box::new(import))).await);
+    feed.is_silent("it was imported before").await;
+}
+
 pub(super) async fn what_a_late_failure_makes_suspect_is_reported(fixture: Fixture) {
     let Some(mut feed) = Feed::of(&fixture).await else { return };
     let old = fixture.silently_refreshing().await;

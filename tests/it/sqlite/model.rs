@@ -6,12 +6,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use session_warden::clock::Clock;
 use session_warden::error::LostReason;
 use session_warden::key::SessionId;
 use session_warden::store::{
-    Attempt, Claim, ClaimId, Done, DuePage, Failures, Intent, Lose, MemoryStore, Outcome, Owner,
-    Phase, Record, RecordFilter, Renew, Reschedule, Restore, Settle, SettleTo, Statement, Store,
-    StoreContext, Stored, Suspect, TakeOver,
+    Attempt, Claim, ClaimId, Done, DuePage, Failures, Import, Intent, Lose, MemoryStore, Outcome,
+    Owner, Phase, Record, RecordFilter, Renew, Reschedule, Restore, Settle, SettleTo, Statement,
+    Store, StoreContext, Stored, Suspect, TakeOver,
 };
 
 use super::store_folder::{ENDS, Folder, LEASE, access, close, commit, credentials, id, ring};
@@ -31,6 +32,7 @@ enum Step {
     Suspect { stale: u64 },
     Reschedule { stale: u64, announced: bool },
     Restore { ahead: u64 },
+    Import { ahead: u64, again: bool },
     Delete,
     Later(u64),
     Reopen,
@@ -71,6 +73,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         1 => (stale, any::<bool>())
             .prop_map(|(stale, announced)| Step::Reschedule { stale, announced }),
         1 => (0..4_u64).prop_map(|ahead| Step::Restore { ahead }),
+        1 => (0..5_u64, any::<bool>()).prop_map(|(ahead, again)| Step::Import { ahead, again }),
         1 => Just(Step::Delete),
         2 => (1..30_u64).prop_map(Step::Later),
         1 => Just(Step::Reopen),
@@ -109,7 +112,7 @@ impl Model {
             Statement::Commit(commit) => {
                 self.stored = Some((done.generation, commit.attempt.fence.to_string()));
             }
-            Statement::Restore(_) | Statement::Delete => self.stored = None,
+            Statement::Restore(_) | Statement::Import(_) | Statement::Delete => self.stored = None,
             Statement::Renew(_)
             | Statement::Settle(_)
             | Statement::TakeOver(_)
@@ -129,6 +132,31 @@ impl Model {
 
     fn claim(&self, from_newest: usize) -> Option<GrantedClaim> {
         self.claims.iter().rev().nth(from_newest).copied()
+    }
+
+    /// A record of another store, whose counters are by so much above those that were seen here.
+    fn import(&self, ahead: u64) -> Import {
+        let (version, epoch) = (self.version + ahead, self.epoch + ahead);
+        let phases = [Phase::Active, Phase::InDoubt, Phase::Lost, Phase::Closed];
+        let phase = phases[usize::try_from(ahead).unwrap() % phases.len()];
+        let attempt = Attempt { base: epoch, fence: version, claim: ClaimId(8) };
+        let (live, closed) = (Some(credentials("imported")), phase == Phase::Closed);
+        Import {
+            version,
+            epoch,
+            generation: self.generation + ahead,
+            fence: version,
+            phase,
+            credentials: live.clone().filter(|_| !closed),
+            outbox: live.filter(|_| closed),
+            made_by: Some(attempt),
+            ends: ENDS,
+            suspect: ahead == 1,
+            lost: (phase == Phase::Lost).then_some(LostReason::Unclassified),
+            tries: 3,
+            failures: Some(Box::new(Failures { unclassified: 2, ..Failures::default() })),
+            failing_for: Some(SECOND * 6),
+        }
     }
 
     /// The record that a store shows must agree with its outcomes.
@@ -212,6 +240,7 @@ impl Run {
             | Step::Suspect { .. }
             | Step::Reschedule { .. }
             | Step::Restore { .. }
+            | Step::Import { .. }
             | Step::Delete => {
                 let found = self.memory.load(id).await.unwrap();
                 let found = found.map(|Stored { record, .. }| record);
@@ -285,9 +314,17 @@ impl Run {
                 let restore = Restore { version, epoch, generation, attempt, credentials, ends };
                 Statement::Restore(restore)
             }
+            Step::Import { ahead, again } => self.import(id, found.filter(|_| *again), *ahead),
             Step::Delete => Statement::Delete,
             Step::Later(_) | Step::Reopen => return None,
         })
+    }
+
+    /// Of the record that is there, or of another.
+    fn import(&mut self, id: &SessionId, there: Option<Record>, ahead: u64) -> Statement {
+        let stored = there.map(|record| Stored { record, now: self.folder.clock.now() });
+        let import = stored.map(|stored| Import::from(&stored));
+        Statement::Import(Box::new(import.unwrap_or_else(|| self.model(id).import(ahead))))
     }
 
     /// One of two processes ends and another begins. The one that goes on is the holder of no

@@ -101,6 +101,7 @@ impl Asked {
             | Statement::Suspect(_)
             | Statement::Reschedule(_)
             | Statement::Restore(_)
+            | Statement::Import(_)
             | Statement::Delete => Self::Other,
         }
     }

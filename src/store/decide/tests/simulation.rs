@@ -10,10 +10,10 @@ use super::{Deed, Label};
 use crate::clock::{BootTime, Now};
 use crate::error::LostReason;
 use crate::store::decide::{Decision, Found, Write, decide};
-use crate::store::record::{Attempt, ClaimId, Floor, Holder, Intent, Owner};
+use crate::store::record::{Attempt, ClaimId, Floor, Holder, Intent, Owner, Phase, Stored};
 use crate::store::statement::{
-    Claim, Close, Commit, Done, Ends, Lose, Outcome, Renew, Reschedule, Restore, Settle, SettleTo,
-    Statement, Suspect, TakeOver,
+    Claim, Close, Commit, Done, Ends, Import, Lose, Outcome, Renew, Reschedule, Restore, Settle,
+    SettleTo, Statement, Suspect, TakeOver,
 };
 
 /// What happens next. A claim is named by how many were granted after it, a time is in seconds.
@@ -65,6 +65,8 @@ pub(super) enum Step {
         epoch: u64,
         generation: u64,
     },
+    /// With a version, an epoch and a generation as in a restore; none for those of the record.
+    Import(Option<(u64, u64, u64)>),
     Delete,
     /// Another session of the store is deleted.
     DeleteElsewhere(Floor),
@@ -177,6 +179,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u64..6, 0_u64..3, 0_u64..4).prop_map(|(version, epoch, generation)| {
             Step::Restore { version, epoch, generation }
         }),
+        1 => (0_u64..6, 0_u64..3, 0_u64..4).prop_map(|counters| Step::Import(Some(counters))),
+        1 => Just(Step::Import(None)),
         1 => Just(Step::Delete),
         1 => (0_u64..20, 0_u64..4, 0_u64..6).prop_map(|(version, epoch, generation)| {
             Step::DeleteElsewhere(Floor { version, epoch, generation })
@@ -301,6 +305,7 @@ impl Simulation {
             | Statement::Suspect(_)
             | Statement::Reschedule(_)
             | Statement::Restore(_)
+            | Statement::Import(_)
             | Statement::Delete => return,
         };
         let attempt = Attempt { base: done.generation, fence: done.fence, claim };
@@ -363,6 +368,7 @@ impl Simulation {
             Step::Restore { version, epoch, generation } => {
                 self.restore(version, (epoch, generation))
             }
+            Step::Import(counters) => self.import(counters)?,
             Step::Delete => Statement::Delete,
         })
     }
@@ -391,6 +397,7 @@ impl Simulation {
             | Step::TakeOver { .. }
             | Step::Close { .. }
             | Step::Restore { .. }
+            | Step::Import(_)
             | Step::Delete
             | Step::DeleteElsewhere(_)
             | Step::Die(_) => None,
@@ -412,6 +419,33 @@ impl Simulation {
         };
         let (credentials, ends) = (attempt.claim.0, Ends::default());
         Statement::Restore(Restore { version, epoch, generation, attempt, credentials, ends })
+    }
+
+    /// What another store has.
+    fn import(&mut self, counters: Option<(u64, u64, u64)>) -> Option<Statement<Label>> {
+        let Some((version, epoch, generation)) = counters else {
+            let stored = Stored { record: self.found.record.clone()?, now: self.now };
+            return Some(Statement::Import(Box::new(Import::from(&stored))));
+        };
+        let restore = self.restore(version, (epoch, generation));
+        let Statement::Restore(restore) = restore else { return None };
+        let Restore { version, epoch, generation, attempt, credentials, ends } = restore;
+        Some(Statement::Import(Box::new(Import {
+            version,
+            epoch,
+            generation,
+            fence: attempt.fence,
+            phase: Phase::Active,
+            credentials: Some(credentials),
+            outbox: None,
+            made_by: Some(attempt),
+            ends,
+            suspect: false,
+            lost: None,
+            tries: 0,
+            failures: None,
+            failing_for: None,
+        })))
     }
 
     fn pass(&mut self, passed: Duration) {
