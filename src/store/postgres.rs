@@ -443,6 +443,7 @@ fn lane_of<C>(statement: &Statement<C>) -> Lane {
         | Statement::Close(_)
         | Statement::Lose(_)
         | Statement::Restore(_)
+        | Statement::Import(_)
         | Statement::Delete => Lane::Commits,
     }
 }

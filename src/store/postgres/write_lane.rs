@@ -166,7 +166,8 @@ fn decide_on_known(shared: &Shared, job: &Job) -> Next {
         | Statement::Lose(_)
         | Statement::Suspect(_)
         | Statement::Reschedule(_)
-        | Statement::Restore(_) => false,
+        | Statement::Restore(_)
+        | Statement::Import(_) => false,
     };
     if read_first {
         return Next::Read;

@@ -29,7 +29,8 @@ pub(super) fn apply(
     // deleted session would fit it.
     let floor = if record.is_some() { Floor::default() } else { db.floor()? };
     let Decision { outcome, write, news } = decide(Found { record, floor }, statement, now);
-    if matches!(statement, Statement::Claim(_)) && !matches!(write, Write::Nothing) {
+    let needs_room = matches!(statement, Statement::Claim(_) | Statement::Import(_));
+    if needs_room && !matches!(write, Write::Nothing) {
         // Before the claim and not before the commit. Between the two the server rotates the
         // refresh token; if the disk were found full only then, the new token would be lost.
         db.free_space.check()?;
