@@ -79,6 +79,7 @@ async fn main() {
         );
     }
     single_pairs(&cluster).await;
+    feed(&cluster).await;
 }
 
 /// Pairs of a claim and a commit a second.
@@ -363,4 +364,44 @@ async fn single_pairs(cluster: &PostgresCluster) {
         let ratio = ours.as_secs_f64() / two.as_secs_f64();
         println!("{name:>6} {ours:>12.0?} {two:>14.0?} {ratio:>6.2}x");
     }
+}
+
+/// What 20 replicas need to read the changes of a second in which all together made 30,000.
+async fn feed(cluster: &PostgresCluster) {
+    const REPLICAS: usize = 20;
+    const CHANGES: usize = 30_000;
+    const PAGE: usize = 1024;
+    let url = cluster.new_database().await;
+    let mut readers = Vec::new();
+    for _ in 0..REPLICAS {
+        let store = open(&url).await;
+        let start = store.changes(None, PAGE).await.expect("a feed").expect("a cursor").cursor;
+        readers.push((store, start));
+    }
+    let client = connect(&url).await;
+    let made = format!(
+        "INSERT INTO session_warden.change
+            (maker, provider, tenant, token_id, version, epoch, generation, phase)
+         SELECT 1, 'provider', 'tenant', 'device-' || n, 7, 1, 3, 1
+         FROM generate_series(1, {}) AS n",
+        CHANGES / 30
+    );
+    for _ in 0..30 {
+        client.batch_execute(&made).await.expect("changes");
+    }
+    let begun = Instant::now();
+    for (store, cursor) in readers {
+        let (mut cursor, mut read) = (cursor, 0);
+        loop {
+            let page = store.changes(Some(&cursor), PAGE).await.expect("a page").expect("a feed");
+            read += page.news.expect("the store has all of them").len();
+            cursor = page.cursor;
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(read, CHANGES);
+    }
+    let each = begun.elapsed() / u32::try_from(REPLICAS).expect("not so many");
+    println!("\n{CHANGES} changes, pages of {PAGE}: {each:.1?} for each of {REPLICAS} readers");
 }

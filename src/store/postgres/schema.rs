@@ -48,7 +48,7 @@ impl TableNames {
     /// Replaces `{schema}` and the names in braces.
     pub(super) fn fill(&self, sql: &str) -> String {
         let mut filled = sql.replace("{schema}", &self.schema).replace("{prefix}", &self.prefix);
-        for name in ["session", "change", "holder", "store", "now"] {
+        for name in ["session", "change", "client", "holder", "store", "now"] {
             filled = filled.replace(&format!("{{{name}}}"), &self.of(name));
         }
         filled
@@ -191,6 +191,24 @@ CREATE TABLE IF NOT EXISTS {holder} (
     form integer NOT NULL
 ) WITH (fillfactor = 50);
 
+-- What all supervisors know of a client that its server holds back.
+CREATE TABLE IF NOT EXISTS {client} (
+    provider text COLLATE \"C\" NOT NULL,
+    tenant text COLLATE \"C\" NOT NULL,
+    client text COLLATE \"C\" NOT NULL,
+    -- Counts the writes of the row.
+    writes bigint NOT NULL,
+    version bigint NOT NULL,
+    throttled_until bigint,
+    stopped boolean NOT NULL,
+    stop_tenant text,
+    stop_code text,
+    probe_at bigint,
+    probe_claim bigint,
+    probe_owner bigint,
+    PRIMARY KEY (provider, tenant, client)
+);
+
 INSERT INTO {store} (schema_version, feed)
     VALUES (1, (random() * 9e18)::bigint) ON CONFLICT DO NOTHING;
 ";
@@ -198,7 +216,8 @@ INSERT INTO {store} (schema_version, feed)
 const GRANTS: &str = "
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, UPDATE ON {store} TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {holder} TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}
+    TO {role};
 GRANT EXECUTE ON FUNCTION {now}() TO {role};
 ";
 

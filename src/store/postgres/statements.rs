@@ -25,6 +25,9 @@ pub(super) struct Statements {
     pub(super) purge_changes: String,
     pub(super) presence: String,
     pub(super) purge_holders: String,
+    pub(super) read_client: String,
+    pub(super) write_client: String,
+    pub(super) clients: String,
     pub(super) sealed_by: String,
     pub(super) keys: String,
     pub(super) mark_sealed: String,
@@ -42,6 +45,9 @@ impl Statements {
             purge_changes: names.fill(PURGE_CHANGES),
             presence: names.fill(PRESENCE),
             purge_holders: names.fill(PURGE_HOLDERS),
+            read_client: names.fill(READ_CLIENT),
+            write_client: names.fill(WRITE_CLIENT),
+            clients: names.fill(CLIENTS),
             sealed_by: names.fill(&format!(
                 "SELECT {}, false, provider, tenant, token_id FROM {{session}} AS s
                  WHERE key_id = $1 AND (provider, tenant, token_id) > ($2, $3, $4)
@@ -254,3 +260,40 @@ const PRESENCE: &str = "
 
 /// `$1`: the age in nanoseconds.
 const PURGE_HOLDERS: &str = "DELETE FROM {holder} WHERE beat_at < {now}() - $1::bigint";
+
+/// `$1` to `$3`: the client.
+const READ_CLIENT: &str = "
+    SELECT n.at, c.writes, c.version, c.throttled_until, c.stopped, c.stop_tenant, c.stop_code,
+        c.probe_at, c.probe_claim, c.probe_owner
+    FROM (SELECT {now}() AS at) AS n LEFT JOIN {client} AS c
+        ON (c.provider, c.tenant, c.client) = ($1 COLLATE \"C\", $2 COLLATE \"C\", $3 COLLATE \"C\")";
+
+/// `$1` to `$3`: the client. `$4`: how often its row was written; `NULL` if there was none. Returns
+/// a row if it wrote.
+const WRITE_CLIENT: &str = "
+    INSERT INTO {client} AS c (provider, tenant, client, writes, version, throttled_until, stopped,
+        stop_tenant, stop_code, probe_at, probe_claim, probe_owner)
+    SELECT $1, $2, $3, 1, $5, $6, $7, $8, $9, $10, $11, $12
+    ON CONFLICT (provider, tenant, client) DO UPDATE SET writes = c.writes + 1,
+        version = excluded.version, throttled_until = excluded.throttled_until,
+        stopped = excluded.stopped, stop_tenant = excluded.stop_tenant,
+        stop_code = excluded.stop_code, probe_at = excluded.probe_at,
+        probe_claim = excluded.probe_claim, probe_owner = excluded.probe_owner
+    WHERE c.writes = $4::bigint
+    RETURNING 1";
+
+/// `$1` to `$3`: after this client. `$4`: the limit. `$5`: the silence after which a supervisor does
+/// not count as running.
+const CLIENTS: &str = "
+    SELECT n.at, n.holders, r.* FROM
+        (SELECT t.at, (SELECT count(*) FROM {holder}
+                WHERE NOT ended AND beat_at > t.at - $5::bigint) AS holders
+            FROM (SELECT {now}() AS at) AS t) AS n
+        LEFT JOIN LATERAL (
+            SELECT provider, tenant, client, version, throttled_until, stopped, stop_tenant,
+                stop_code, probe_at, probe_claim, probe_owner
+            FROM {client}
+            WHERE (provider, tenant, client) > ($1 COLLATE \"C\", $2 COLLATE \"C\", $3 COLLATE \"C\")
+                AND (stopped OR throttled_until > n.at)
+            ORDER BY provider, tenant, client LIMIT $4::bigint
+        ) AS r ON true";
