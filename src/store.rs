@@ -23,6 +23,7 @@ mod record;
 #[cfg(feature = "sqlite")]
 mod record_cipher;
 mod shared;
+mod shared_client;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod statement;
@@ -47,6 +48,10 @@ pub use self::record::{
 };
 #[cfg(feature = "sqlite")]
 pub use self::record_cipher::SealFault;
+pub use self::shared_client::{
+    ClientChange, ClientDecision, ClientKey, ClientOutcome, ClientPage, ListedClient, Probe,
+    SharedClient, SharedStop, decide_client,
+};
 #[doc(hidden)]
 pub use self::statement::{
     Claim, Close, Commit, Ends, Lose, Renew, Reschedule, Restore, Settle, SettleTo, Suspect,
@@ -343,6 +348,48 @@ pub trait Store: Send + Sync + 'static {
         _since: Option<&Cursor>,
         _limit: usize,
     ) -> StoreResult<Option<Changes>> {
+        Ok(None)
+    }
+
+    /// Changes what the supervisors on this store share about a client, in one step: reads the row
+    /// of the client, runs [`decide_client()`] on it, and writes what that says. Returns `None` if
+    /// the store shares nothing about clients: each supervisor then keeps to its own limits, as if
+    /// it were alone. A wrapper must pass the call on. See the example of [`decide_client()`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the change failed, or may have failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and sent again.
+    async fn client(
+        &self,
+        _client: &ClientKey,
+        _change: ClientChange,
+    ) -> StoreResult<Option<ClientOutcome>> {
+        Ok(None)
+    }
+
+    /// Reads at most `limit` clients that are [held back](SharedClient::is_held_back), in the order
+    /// of their keys, beginning after `after`, and the number of the supervisors that run. Returns
+    /// `None` if the store shares nothing about clients. A wrapper must pass the call on.
+    ///
+    /// A supervisor asks when it starts and every minute, and every second while a client is held
+    /// back.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the clients could not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped: it only reads.
+    async fn clients(
+        &self,
+        _after: Option<&ClientKey>,
+        _limit: usize,
+    ) -> StoreResult<Option<ClientPage>> {
         Ok(None)
     }
 }
