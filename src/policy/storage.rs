@@ -34,6 +34,10 @@ pub const PRESENCE_RENEWAL: Duration = Duration::from_secs(60);
 /// second after the server accepted the client in one of them.
 pub const CLIENTS_POLL: Duration = Duration::from_secs(1);
 
+/// For this long after a client was replaced in a process, the stops of other processes do not hold
+/// for it there. Defaults to 10 min: by then an operator has replaced it in all processes.
+pub const CLIENT_APART: Duration = Duration::from_secs(600);
+
 /// How many clients that are held back a supervisor reads from the store at once. Defaults to 256,
 /// some 50 KB. Most programs have fewer clients.
 pub const CLIENTS_PAGE: usize = 256;

@@ -1,6 +1,8 @@
 //! Paces retries when many sessions get the same answer that blames neither the client nor a
 //! session.
 
+use std::time::Duration;
+
 use crate::clock::BootTime;
 use crate::error::ProviderCode;
 use crate::key::SessionId;
@@ -29,9 +31,10 @@ impl RetryPace {
         self.next
     }
 
-    pub(super) fn take(&mut self, now: BootTime) {
+    /// Takes the next retry. There is one in each `pace`.
+    pub(super) fn take(&mut self, now: BootTime, pace: Duration) {
         if let Some(next) = &mut self.next {
-            *next = now.after(FAULT_PACE);
+            *next = now.after(pace);
         }
     }
 
