@@ -28,7 +28,7 @@ pub(crate) use self::permit::Permit;
 use self::permit::SlowRequests;
 pub(crate) use self::permit_lanes::ScheduledPermit;
 use self::permit_lanes::{Held, PermitLanes};
-use self::retry_pace::RetryPace;
+use self::retry_pace::{RetryPace, paced};
 use self::successes::Successes;
 use self::waiting_sign_in::WaitingSignIn;
 use super::request_history::{ConditionChange, Reported, RequestHistory};
@@ -489,14 +489,4 @@ impl State {
     fn accept(&mut self, session: Option<&SessionId>) {
         self.stop.accept(session.map(|session| session.key().tenant()));
     }
-}
-
-fn paced(until: BootTime) -> Rejected {
-    let error = Error::new(ErrorKind::RetryLater)
-        .about(
-            "the server sends many sessions responses that are not understood, so the crate \
-             retries them slowly",
-        )
-        .with_outcome(ExchangeOutcome::NotSent);
-    Rejected { error, until, paced: true }
 }

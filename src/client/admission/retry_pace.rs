@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use super::Rejected;
 use crate::clock::BootTime;
-use crate::error::ProviderCode;
+use crate::error::{Error, ErrorKind, ExchangeOutcome, ProviderCode};
 use crate::key::SessionId;
 use crate::policy::{FAULT_KINDS, FAULT_PACE, FAULT_SESSIONS, FAULT_SPAN};
 use crate::provider::{ExchangeError, FailureClass};
@@ -70,4 +71,15 @@ impl RetryPace {
         });
         &mut self.kinds[index]
     }
+}
+
+/// The rejection of an exchange that must wait for its turn among the paced ones.
+pub(super) fn paced(until: BootTime) -> Rejected {
+    let error = Error::new(ErrorKind::RetryLater)
+        .about(
+            "the server sends many sessions responses that are not understood, so the crate \
+             retries them slowly",
+        )
+        .with_outcome(ExchangeOutcome::NotSent);
+    Rejected { error, until, paced: true }
 }

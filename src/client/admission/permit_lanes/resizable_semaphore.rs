@@ -41,6 +41,9 @@ impl ResizableSemaphore {
     pub(super) fn resize(&self, permits: usize) {
         let permits = permits.min(Semaphore::MAX_PERMITS);
         let mut size = self.0.size.lock();
+        if size.target == permits {
+            return;
+        }
         let (former, missing) = (size.target, permits.saturating_sub(size.target));
         size.target = permits;
         size.surplus += former.saturating_sub(permits);
