@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use self::admission::Admission;
@@ -21,12 +22,15 @@ use crate::provider::erased::{self, Erased};
 use crate::provider::http_sender::{Budget, HttpSender};
 use crate::provider::resources::Resources;
 use crate::provider::{Provider, RenewWith, Settings};
+use crate::store::ClientKey;
 use crate::token::Credentials;
 
 /// The provider of a tenant client with its settings, until these are replaced. An exchange keeps
 /// the client that it began with.
 pub(crate) struct Client {
     pub(crate) owner: ClientOwner,
+    /// Its key in the store, which all processes with these settings have.
+    pub(crate) key: ClientKey,
     pub(crate) provider: Arc<dyn Erased>,
     pub(crate) refresh: RefreshPolicy,
     pub(crate) renew_with: Option<RenewWith>,
@@ -58,6 +62,17 @@ struct InMemory {
 impl ClientOwner {
     fn new(name: ProviderName, tenant: Option<Tenant>) -> Self {
         Self { name, tenant, in_memory: Arc::default() }
+    }
+
+    /// The key of the client with this id at this server. It has a digest, because a server's
+    /// address and a client id may be of any length.
+    fn key(&self, server: &str, client: &str) -> ClientKey {
+        let mut hash = Sha256::new_with_prefix(server);
+        hash.update([0]);
+        hash.update(client);
+        let digits = hash.finalize().into_iter().take(16).map(|byte| format!("{byte:02x}"));
+        let client = digits.collect::<String>().into();
+        ClientKey { provider: self.name.clone(), tenant: self.tenant.clone(), client }
     }
 
     /// How many of its sessions are in memory.
@@ -102,9 +117,21 @@ impl Client {
     ) -> Self {
         let api_origins = settings.api_origins().unwrap_or_default();
         let Settings { provider, refresh, limits, renew_with, .. } = settings;
-        let admission = Admission::after(limits, former.map(|former| &former.admission));
+        let former_admission = former.map(|former| &former.admission);
+        let admission = Admission::after(limits, &resources.replicas, former_admission);
+        let key = owner.key(provider.binding().text(), provider.client());
         let version = former.map_or(0, |former| former.version) + 1;
-        Self { owner, provider, refresh, renew_with, api_origins, admission, version, resources }
+        Self {
+            owner,
+            key,
+            provider,
+            refresh,
+            renew_with,
+            api_origins,
+            admission,
+            version,
+            resources,
+        }
     }
 
     /// The sender of one exchange that begins now.

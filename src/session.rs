@@ -38,6 +38,7 @@ mod outcome;
 pub(crate) mod registry;
 pub(crate) mod schedule;
 pub(crate) mod session_actor;
+pub(crate) mod shared_clients;
 mod single_flight;
 pub(crate) mod slot;
 mod status;

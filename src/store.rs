@@ -30,13 +30,12 @@ mod record_cipher;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod session_row;
 mod shared;
+mod shared_client;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod statement;
+mod store_error;
 
-use std::borrow::Cow;
-use std::error::Error as StdError;
-use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -59,13 +58,17 @@ pub use self::record::{
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::record_cipher::SealFault;
+pub use self::shared_client::{
+    ClientChange, ClientDecision, ClientKey, ClientOutcome, ClientPage, ListedClient, Probe,
+    SharedClient, SharedStop, decide_client,
+};
 #[doc(hidden)]
 pub use self::statement::{
     Claim, Close, Commit, Ends, Import, Lose, Renew, Reschedule, Restore, Settle, SettleTo,
     Suspect, TakeOver,
 };
 pub use self::statement::{Done, Outcome, Statement};
-use crate::error::{Error, ErrorKind, ExchangeOutcome};
+pub use self::store_error::{StoreError, StoreErrorKind};
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 
@@ -357,148 +360,50 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreResult<Option<Changes>> {
         Ok(None)
     }
+
+    /// Changes what the supervisors on this store share about a client, in one step: reads the row
+    /// of the client, runs [`decide_client()`] on it, and writes what that says. Returns `None` if
+    /// the store shares nothing about clients: each supervisor then keeps to its own limits, as if
+    /// it were alone. A wrapper must pass the call on. See the example of [`decide_client()`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the change failed, or may have failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and sent again.
+    async fn client(
+        &self,
+        _client: &ClientKey,
+        _change: ClientChange,
+    ) -> StoreResult<Option<ClientOutcome>> {
+        Ok(None)
+    }
+
+    /// Reads at most `limit` clients that are [held back](SharedClient::is_held_back), in the order
+    /// of their keys, beginning after `after`, and the number of the supervisors that run. Returns
+    /// `None` if the store shares nothing about clients. A wrapper must pass the call on.
+    ///
+    /// A supervisor asks when it starts and every 5 s, and every second while a client is held back.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the clients could not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped: it only reads.
+    async fn clients(
+        &self,
+        _after: Option<&ClientKey>,
+        _limit: usize,
+    ) -> StoreResult<Option<ClientPage>> {
+        Ok(None)
+    }
 }
 
 /// What a store gave, or why it gave nothing.
 pub(crate) type StoreResult<T> = Result<T, StoreError>;
 /// A page of records, in the order of their ids.
 pub(crate) type ListPage = StoreResult<Vec<Listed>>;
-
-/// Why a statement could not be done. `Display` says what is wrong and what to do.
-#[derive(Debug)]
-pub struct StoreError {
-    kind: StoreErrorKind,
-    about: Option<Cow<'static, str>>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
-}
-
-impl StoreError {
-    /// Makes an error of this kind. See the example of [`StoreErrorKind`].
-    #[must_use]
-    pub fn new(kind: StoreErrorKind) -> Self {
-        Self { kind, about: None, source: None }
-    }
-
-    /// With a sentence that says what is wrong and what to do, which `Display` writes in place of
-    /// the text of the kind: in lower case, with no full stop and no secret.
-    #[must_use]
-    pub fn about(mut self, words: impl Into<Cow<'static, str>>) -> Self {
-        self.about = Some(words.into());
-        self
-    }
-
-    /// Adds the cause, which must hold no secret.
-    #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-
-    /// What is wrong.
-    #[must_use]
-    pub fn kind(&self) -> StoreErrorKind {
-        self.kind
-    }
-
-    /// The same error with `place` before its text.
-    #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    fn at(self, place: &str) -> Self {
-        let words = format!("{place}: {self}");
-        self.about(words)
-    }
-
-    /// What the caller gets: nothing was sent to the server.
-    pub(crate) fn into_error(self) -> Error {
-        self.explain(ErrorKind::Store).with_outcome(ExchangeOutcome::NotSent)
-    }
-
-    /// An error of `kind` with this error as its cause. The explanation moves up to it, so that the
-    /// outermost error says what to do and no text is there twice.
-    pub(crate) fn explain(mut self, kind: ErrorKind) -> Error {
-        let words = self.about.take().unwrap_or_else(|| self.kind.advice().into());
-        Error::new(kind).about(words).with_source(self)
-    }
-}
-
-impl From<StoreError> for Error {
-    /// An error of the kind `Store`, with the words of the store's error.
-    fn from(error: StoreError) -> Self {
-        error.explain(ErrorKind::Store)
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.about.as_deref().unwrap_or_else(|| self.kind.words()))
-    }
-}
-
-impl StdError for StoreError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
-
-/// What can be wrong with a store.
-///
-/// ```
-/// use std::io;
-/// use session_warden::store::{StoreError, StoreErrorKind};
-///
-/// /// The error of a store that writes to files.
-/// fn store_error(failed: io::Error) -> StoreError {
-///     let kind = match failed.kind() {
-///         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
-///         io::ErrorKind::TimedOut => StoreErrorKind::Slow,
-///         io::ErrorKind::InvalidData => StoreErrorKind::Corrupt,
-///         _ => StoreErrorKind::Unavailable,
-///     };
-///     StoreError::new(kind).with_source(failed)
-/// }
-///
-/// let full = store_error(io::ErrorKind::StorageFull.into());
-/// assert_eq!(full.kind(), StoreErrorKind::Full);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StoreErrorKind {
-    /// The store cannot be reached, or refuses the statement.
-    Unavailable,
-    /// The store did not answer in time.
-    Slow,
-    /// The store has no room.
-    Full,
-    /// This record is damaged; the others are not.
-    Corrupt,
-    /// The key that encrypts this record is missing. The store keeps the record, and can read it
-    /// again when the key is back in the key ring.
-    Sealed,
-}
-
-impl StoreErrorKind {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Unavailable => "the store is not available",
-            Self::Slow => "the store did not answer in time",
-            Self::Full => "the store is full",
-            Self::Corrupt => "the record cannot be read",
-            Self::Sealed => "the key that encrypts the record is missing",
-        }
-    }
-
-    /// What to do.
-    fn advice(self) -> &'static str {
-        match self {
-            Self::Unavailable => "it is not available, so see the cause of this error",
-            Self::Slow => "it took longer than `Policy::store_timeout` allows, so try again",
-            Self::Full => "it has no room for new credentials, so make room on its disk",
-            Self::Corrupt => {
-                "the session's record is damaged, so restore a backup, or delete the record with \
-                 `Session::forget`"
-            }
-            Self::Sealed => {
-                "the key that encrypts the session's record is not in the key ring, so add it again"
-            }
-        }
-    }
-}

@@ -15,6 +15,7 @@ mod restart_tracker;
 mod samples;
 mod scheduler;
 mod session_count;
+mod shared_clients;
 mod startup;
 mod supervisor_actor;
 mod supervisor_link;

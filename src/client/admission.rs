@@ -6,9 +6,11 @@ mod held_back;
 mod permit;
 mod permit_lanes;
 mod retry_pace;
+mod sharing;
 mod successes;
 #[cfg(test)]
 mod tests;
+mod waiting_sign_in;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -26,14 +28,16 @@ pub(crate) use self::permit::Permit;
 use self::permit::SlowRequests;
 pub(crate) use self::permit_lanes::ScheduledPermit;
 use self::permit_lanes::{Held, PermitLanes};
-use self::retry_pace::RetryPace;
+use self::retry_pace::{RetryPace, paced};
 use self::successes::Successes;
+use self::waiting_sign_in::WaitingSignIn;
 use super::request_history::{ConditionChange, Reported, RequestHistory};
 use crate::clock::{BootTime, Clock, Now, timeout};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::health::Condition;
 use crate::key::SessionId;
 use crate::policy::{FAULT_PACE, ProviderLimits, SLOW_RETRY};
+use crate::provider::resources::Replicas;
 use crate::provider::{ExchangeError, FailureClass};
 
 /// The limits that all sessions of one client share: its permits, the wait that the server asked
@@ -45,6 +49,9 @@ pub(crate) struct Admission {
     slow: SlowRequests,
     counts: ExchangeCounts,
     limits: ProviderLimits,
+    replicas: Arc<Replicas>,
+    /// Held while this process changes the client in the store.
+    writing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     /// Notifies that the client was accepted or rejected, or that a sign-in has stopped waiting for
     /// that. Waiting exchanges then check again.
@@ -55,6 +62,12 @@ pub(crate) struct Admission {
 struct State {
     /// The server asked for no requests until then. A later success does not shorten that.
     throttled_until: BootTime,
+    /// The wait that the store knows.
+    shared_throttle: BootTime,
+    /// When the store last answered a change of this client.
+    answered_at: Option<BootTime>,
+    /// The client waits until its changes are written to the store.
+    queued: bool,
     stop: ClientStop,
     pace: RetryPace,
     successes: Successes,
@@ -123,32 +136,38 @@ pub(crate) enum ExchangeKind {
 impl Admission {
     /// `former` is the admission that this one replaces. A wait that its server asked for still
     /// holds, and its history goes on; a rejection of the former client does not hold.
-    pub(crate) fn after(limits: ProviderLimits, former: Option<&Self>) -> Self {
-        let lanes = PermitLanes::new(limits.exchanges);
-        let kept = |former: &Self| {
-            let former = former.state.lock();
-            (former.throttled_until, former.history.clone())
-        };
-        let (throttled_until, history) = former.map(kept).unwrap_or_default();
-        let state = Mutex::new(State { throttled_until, history, ..State::default() });
+    pub(crate) fn after(
+        limits: ProviderLimits,
+        replicas: &Arc<Replicas>,
+        former: Option<&Self>,
+    ) -> Self {
+        let lanes = PermitLanes::new(replicas.part_of(limits.exchanges));
+        let (replicas, writing) = (Arc::clone(replicas), tokio::sync::Mutex::default());
+        let state = former.map(|former| State::after(&former.state.lock())).unwrap_or_default();
+        let state = Mutex::new(state);
         let scheduled = Arc::new(Semaphore::new(1));
         let (slow, changed) = (SlowRequests::default(), Notify::new());
         // Shared, because exchanges that run or wait keep the former client.
         let counts = former.map(|former| former.counts.clone()).unwrap_or_default();
-        Self { lanes, scheduled, slow, counts, limits, state, changed }
+        let admission =
+            Self { lanes, scheduled, slow, counts, limits, replicas, writing, state, changed };
+        admission.share();
+        admission
     }
 
     /// Waits for a permit. Nothing is claimed yet, so a caller that gives up loses nothing.
     ///
     /// With `scheduled_permit`, the exchange waits for no permit. A scheduled exchange without one
     /// waits in the schedule's lane, without a deadline, until a caller has joined it: then it
-    /// waits as a caller's exchange.
-    pub(crate) async fn enter(
+    /// waits as a caller's exchange. `claim_probe` asks the store which process may probe the client;
+    /// it is called only if the exchange would be the probe.
+    pub(crate) async fn enter<C: Future<Output = ()>>(
         &self,
         clock: &dyn Clock,
         mut entrant: Entrant<'_>,
         scheduled_permit: Option<ScheduledPermit>,
         joined: impl Future<Output = ()>,
+        claim_probe: impl Fn() -> C,
     ) -> Result<Permit, Rejected> {
         self.state.lock().stop.count_user(entrant.session.key().tenant());
         let last = clock.now().boot.after(self.limits.admission_timeout);
@@ -164,6 +183,9 @@ impl Admission {
             };
             if !entrant.lane.is_scheduled() {
                 held.leave_schedule();
+            }
+            if self.wants_claim(entrant, clock.now().boot) {
+                claim_probe().await;
             }
             let now = clock.now().boot;
             // Checked again, because the state may have changed while this exchange waited.
@@ -363,7 +385,7 @@ impl Admission {
 
     /// Rejects new requests while too many are slow.
     fn check_slow(&self, now: BootTime) -> Result<(), Rejected> {
-        if self.slow.count() < self.limits.slow_requests {
+        if self.slow.count() < self.replicas.part_of(self.limits.slow_requests) {
             return Ok(());
         }
         let error = Error::new(ErrorKind::RetryLater)
@@ -401,7 +423,7 @@ impl Admission {
         let permit = scheduled.then(|| Arc::clone(&self.scheduled).try_acquire_owned());
         let permit = permit.transpose().map_err(|_| paced(now.after(FAULT_PACE)))?;
         if again {
-            state.pace.take(now);
+            state.pace.take(now, self.replicas.pace());
         }
         Ok(permit)
     }
@@ -442,6 +464,15 @@ impl Admission {
 }
 
 impl State {
+    fn after(former: &Self) -> Self {
+        Self {
+            throttled_until: former.throttled_until,
+            history: former.history.clone(),
+            stop: ClientStop::of_replacement(),
+            ..Self::default()
+        }
+    }
+
     fn check_throttle(&self, now: BootTime) -> Result<(), Rejected> {
         if now >= self.throttled_until {
             return Ok(());
@@ -458,31 +489,4 @@ impl State {
     fn accept(&mut self, session: Option<&SessionId>) {
         self.stop.accept(session.map(|session| session.key().tenant()));
     }
-}
-
-/// A sign-in that waits for the client. Refreshes leave the next probe to it.
-struct WaitingSignIn<'a>(&'a Admission);
-
-impl<'a> WaitingSignIn<'a> {
-    fn new(admission: &'a Admission) -> Self {
-        admission.state.lock().stop.waiting_sign_ins += 1;
-        Self(admission)
-    }
-}
-
-impl Drop for WaitingSignIn<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().stop.waiting_sign_ins -= 1;
-        self.0.changed.notify_waiters();
-    }
-}
-
-fn paced(until: BootTime) -> Rejected {
-    let error = Error::new(ErrorKind::RetryLater)
-        .about(
-            "the server sends many sessions responses that are not understood, so the crate \
-             retries them slowly",
-        )
-        .with_outcome(ExchangeOutcome::NotSent);
-    Rejected { error, until, paced: true }
 }

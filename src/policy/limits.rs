@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// The bounds of one provider.
 ///
+/// If several supervisors use a store that shares clients, each uses its part of
+/// [`exchanges`](Self::exchanges) and of [`slow_requests`](Self::slow_requests): the bound divided by
+/// the number of supervisors, and at least 1.
+///
 /// ```
 /// use session_warden::policy::ProviderLimits;
 /// use session_warden::provider::{Registration, oauth2::OAuth2};

@@ -30,6 +30,27 @@ pub const CHANGES_PAGE: usize = 1024;
 /// nothing.
 pub const PRESENCE_RENEWAL: Duration = Duration::from_secs(5);
 
+/// How often a supervisor reads from the store which clients are held back, while one is. Otherwise
+/// it reads that as often as [`PRESENCE_RENEWAL`]. Defaults to 1 s: a stop ends in all processes a
+/// second after the server accepted the client in one of them.
+pub const CLIENTS_POLL: Duration = Duration::from_secs(1);
+
+/// For this long after a client was replaced in a process, the stops of other processes do not hold
+/// for it there. Defaults to 10 min: by then an operator has replaced it in all processes.
+pub const CLIENT_APART: Duration = Duration::from_secs(600);
+
+/// How many clients that are held back a supervisor reads from the store at once. Defaults to 256,
+/// some 50 KB. Most programs have fewer clients.
+pub const CLIENTS_PAGE: usize = 256;
+
+/// How many clients a supervisor changes in the store at the same time. Defaults to 8, because a
+/// client is changed seldom, and callers use the store too.
+pub const CLIENTS_AT_ONCE: usize = 8;
+
+/// How many changes of one client are written in a row before other clients get their turn.
+/// Defaults to 8: a stop takes two, and further ones come while these are written.
+pub const CLIENT_CHANGES: u32 = 8;
+
 /// How many changes a [`MemoryStore`](crate::store::MemoryStore) remembers for the supervisors that
 /// share it. Defaults to 4,096, more than happen between two requests of one supervisor.
 pub const MEMORY_NEWS: usize = 4096;

@@ -13,6 +13,7 @@ use super::mailbox::Mailbox;
 use super::message::Message;
 use super::outcome::Invalidation;
 use super::registry::Registry;
+use super::shared_clients::UnwrittenClients;
 use super::single_flight::{Flight, FlightSender};
 use super::slot::Slot;
 use crate::client::admission::ExchangeKind;
@@ -52,6 +53,7 @@ pub(crate) struct Context {
     /// How many sessions the store has. They are counted once somebody asks, or if metrics are on.
     pub(crate) latest_count: LatestCount,
     pub(crate) measurements: Arc<dyn Measurements>,
+    pub(crate) unwritten_clients: UnwrittenClients,
 }
 
 /// The supervisor's counters.
@@ -178,7 +180,9 @@ impl Context {
         result: Result<(), &ExchangeError>,
     ) {
         let now = self.now();
-        let Some(change) = client.admission.report(now, of, session, result) else { return };
+        let change = client.admission.report(now, of, session, result);
+        self.write_client_later(client);
+        let Some(change) = change else { return };
         let ConditionChange { to, cause, failing_for } = change;
         let provider = affected(&client.owner);
         let kind = match to {

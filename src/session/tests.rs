@@ -14,6 +14,7 @@ use super::load_queue::LoadQueue;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::registry::Registry;
+use super::shared_clients::UnwrittenClients;
 use super::slot::Slot;
 use crate::client::tenant_client::TenantClient;
 use crate::clock::Clock;
@@ -76,6 +77,7 @@ pub(super) fn core_and_slot(
         steps: Steps::default(),
         latest_count: LatestCount::default(),
         measurements: Arc::new(Unmeasured),
+        unwritten_clients: UnwrittenClients::default(),
     };
     (Arc::new(context), Arc::new(Slot::new(id, tenant_client)))
 }

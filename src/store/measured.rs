@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
-    Statement, Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
+    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
+    StoreErrorKind, StoreResult, Stored,
 };
 use crate::clock::{BootTime, Clock};
 use crate::key::{ProviderName, SessionId};
@@ -202,5 +203,21 @@ impl Store for MeasuredStore {
         let (statement, outcome, took) = ("changes", outcome_of(&answer), None);
         self.measurements.statement_ended(&EndedStatement { statement, outcome, took });
         answer
+    }
+
+    async fn client(
+        &self,
+        client: &ClientKey,
+        change: ClientChange,
+    ) -> StoreResult<Option<ClientOutcome>> {
+        self.measured("client", self.store.client(client, change)).await
+    }
+
+    async fn clients(
+        &self,
+        after: Option<&ClientKey>,
+        limit: usize,
+    ) -> StoreResult<Option<ClientPage>> {
+        self.measured("clients", self.store.clients(after, limit)).await
     }
 }

@@ -14,6 +14,10 @@ use tokio::sync::Notify;
 use super::decide::{Decision, Found, Write, decide};
 use super::pages::{Changes, Cursor, Due, DuePage, Listed, News, RecordFilter};
 use super::record::{Floor, Holder, Owner, Record, Stored};
+use super::shared_client::{
+    ClientChange, ClientDecision, ClientKey, ClientOutcome, ClientPage, ListedClient, SharedClient,
+    decide_client,
+};
 use super::statement::{Outcome, Statement};
 use super::{ListPage, Presence, Store, StoreContext, StoreError, StoreResult};
 use crate::clock::{Clock, Now, SystemClock};
@@ -65,7 +69,7 @@ pub struct MemoryStore {
     changed: Arc<Notify>,
 }
 
-/// The records, and each provider's index by due time. Both change under one lock, one statement at
+/// The records, each provider's index by due time, and the clients. All change under one lock, one statement at
 /// a time.
 #[derive(Default)]
 struct Tables {
@@ -73,6 +77,7 @@ struct Tables {
     due: BTreeMap<ProviderName, BTreeSet<Due>>,
     floor: Floor,
     holders: BTreeSet<Owner>,
+    clients: BTreeMap<ClientKey, SharedClient>,
     /// The newest changes. The last one has the number `newest`.
     news: VecDeque<News>,
     newest: u64,
@@ -180,6 +185,24 @@ impl Store for MemoryStore {
             changed.await;
         }
     }
+
+    async fn client(
+        &self,
+        client: &ClientKey,
+        change: ClientChange,
+    ) -> StoreResult<Option<ClientOutcome>> {
+        let now = self.now();
+        Ok(Some(self.tables.lock().client(client, &change, now)))
+    }
+
+    async fn clients(
+        &self,
+        after: Option<&ClientKey>,
+        limit: usize,
+    ) -> StoreResult<Option<ClientPage>> {
+        let now = self.now();
+        Ok(Some(self.tables.lock().clients_after(after, limit, now)))
+    }
 }
 
 impl Tables {
@@ -220,6 +243,26 @@ impl Tables {
                 }
             }
         }
+    }
+
+    fn client(&mut self, key: &ClientKey, change: &ClientChange, now: Now) -> ClientOutcome {
+        let found = self.clients.get(key).cloned();
+        let ClientDecision { outcome, write } = decide_client(found, change, now);
+        if let Some(client) = write {
+            self.clients.insert(key.clone(), client);
+        }
+        outcome
+    }
+
+    fn clients_after(&self, after: Option<&ClientKey>, limit: usize, now: Now) -> ClientPage {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.clients.range((from, Bound::Unbounded));
+        let held_back = rows.filter(|(_, client)| client.is_held_back(now)).take(limit);
+        let listed = |(key, client): (&ClientKey, &SharedClient)| ListedClient {
+            key: key.clone(),
+            client: client.clone(),
+        };
+        ClientPage { clients: held_back.map(listed).collect(), now, holders: self.holders.len() }
     }
 
     fn changes(&self, since: Option<&Cursor>, limit: usize) -> Changes {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
-    Statement, Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
+    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
+    StoreErrorKind, StoreResult, Stored,
 };
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -98,5 +99,21 @@ impl Store for PanicSafeStore {
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         catch(async { self.0.changes(since, limit).await }).await
+    }
+
+    async fn client(
+        &self,
+        client: &ClientKey,
+        change: ClientChange,
+    ) -> StoreResult<Option<ClientOutcome>> {
+        catch(async { self.0.client(client, change).await }).await
+    }
+
+    async fn clients(
+        &self,
+        after: Option<&ClientKey>,
+        limit: usize,
+    ) -> StoreResult<Option<ClientPage>> {
+        catch(async { self.0.clients(after, limit).await }).await
     }
 }

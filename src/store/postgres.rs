@@ -36,6 +36,7 @@
 
 mod batch;
 mod change_feed;
+mod client_rows;
 mod connections;
 mod database_clock;
 mod holder_rows;
@@ -76,8 +77,9 @@ use self::statements::Statements;
 use self::write_lane::{Job, Lane, MAX_QUEUE};
 use super::record_cipher::{RecordCipher, RowTags, SealedColumn, SealedCredentials};
 use super::{
-    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
-    StaleKey, Statement, Store, StoreContext, StoreError, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
+    Outcome, Owner, Presence, RecordFilter, Resealed, StaleKey, Statement, Store, StoreContext,
+    StoreError, StoreResult, Stored,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::key::{ProviderName, SessionId};
@@ -427,6 +429,22 @@ impl Store for PostgresStore {
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         Ok(Some(self.0.shared.changes(since, limit).await?))
+    }
+
+    async fn client(
+        &self,
+        client: &ClientKey,
+        change: ClientChange,
+    ) -> StoreResult<Option<ClientOutcome>> {
+        Ok(Some(self.0.shared.client(client, &change).await?))
+    }
+
+    async fn clients(
+        &self,
+        after: Option<&ClientKey>,
+        limit: usize,
+    ) -> StoreResult<Option<ClientPage>> {
+        Ok(Some(self.0.shared.clients(after, limit).await?))
     }
 }
 

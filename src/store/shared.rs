@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
-    Statement, Store, StoreContext, StoreError, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
+    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
+    StoreResult, Stored,
 };
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -63,5 +64,21 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         (**self).changes(since, limit).await
+    }
+
+    async fn client(
+        &self,
+        client: &ClientKey,
+        change: ClientChange,
+    ) -> StoreResult<Option<ClientOutcome>> {
+        (**self).client(client, change).await
+    }
+
+    async fn clients(
+        &self,
+        after: Option<&ClientKey>,
+        limit: usize,
+    ) -> StoreResult<Option<ClientPage>> {
+        (**self).clients(after, limit).await
     }
 }

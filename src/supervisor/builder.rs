@@ -25,6 +25,7 @@ use crate::session::context::{Context, Counts};
 use crate::session::load_queue::LoadQueue;
 use crate::session::mailbox::Mailbox;
 use crate::session::registry::Registry;
+use crate::session::shared_clients::UnwrittenClients;
 use crate::store::{
     MeasuredStore, MemoryStore, Owner, PanicSafeStore, Store, StoreContext, StoreErrorKind,
 };
@@ -257,6 +258,7 @@ impl SupervisorBuilder {
             transport: Arc::new(transport),
             tickets: Arc::new(tickets),
             log_limit,
+            replicas: Arc::default(),
             api_client: Arc::new(api_client),
         });
         let providers = registered(self.providers, &resources, &self.transport)?;
@@ -280,6 +282,7 @@ impl SupervisorBuilder {
             steps: self.steps,
             latest_count: LatestCount::default(),
             measurements,
+            unwritten_clients: UnwrittenClients::default(),
         });
         if startup::start(&context, &link, ring).await {
             Ok(Supervisor::new(context, link))

@@ -9,7 +9,9 @@ use tokio::task::JoinHandle;
 use super::supervisor_actor::SupervisorActor;
 use super::supervisor_link::SupervisorLink;
 use super::supervisor_message::SupervisorMessage;
-use super::{change_feed, eviction, presence, reseal, samples, scheduler, session_count};
+use super::{
+    change_feed, eviction, presence, reseal, samples, scheduler, session_count, shared_clients,
+};
 use crate::event::{Event, EventKind};
 use crate::measurements::RestartedActor;
 use crate::seal::KeyRing;
@@ -26,6 +28,8 @@ pub(crate) async fn start(
     ring: Option<KeyRing>,
 ) -> bool {
     presence::write(context, Presence::Register).await;
+    // Before the first exchange, so that this one does not use a client that others stopped.
+    let seen = shared_clients::read(context).await;
     let Some((actor, ended)) = spawn(context).await else { return false };
     link.connect(Some(actor));
     let (task_context, kept) = (Arc::clone(context), Arc::clone(link));
@@ -44,6 +48,7 @@ pub(crate) async fn start(
     context.tasks.spawn_detached(load::run(Arc::clone(context)));
     context.tasks.spawn_detached(eviction::run(Arc::clone(context)));
     context.tasks.spawn_detached(presence::run(Arc::clone(context)));
+    context.tasks.spawn_detached(shared_clients::run(Arc::clone(context), seen));
     if context.measurements.is_on() {
         context.tasks.spawn_detached(samples::run(Arc::clone(context)));
         session_count::start(context);

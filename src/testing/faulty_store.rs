@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::store::{
-    Changes, Cursor, Due, DuePage, ListPage, Outcome, Owner, Presence, RecordFilter, Resealed,
-    Statement, Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
+    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
+    StoreErrorKind, StoreResult, Stored,
 };
 
 /// A wrapper around another store. Its [`Faults`] make calls fail, hang or panic. Without faults,
@@ -122,6 +123,10 @@ pub enum StoreCall {
     Changes,
     /// [`Store::presence`].
     Presence,
+    /// [`Store::client`].
+    Client,
+    /// [`Store::clients`].
+    Clients,
     /// [`Store::prepare`], which cannot be held.
     Prepare,
     /// [`Store::key_ring`], which cannot be held. If it fails, it returns no key ring.
@@ -130,7 +135,7 @@ pub enum StoreCall {
 
 impl StoreCall {
     /// All calls.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Load,
         Self::Claim,
         Self::Renew,
@@ -149,6 +154,8 @@ impl StoreCall {
         Self::Reseal,
         Self::Changes,
         Self::Presence,
+        Self::Client,
+        Self::Clients,
         Self::Prepare,
         Self::KeyRing,
     ];
@@ -371,5 +378,21 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         self.done(StoreCall::Changes, self.inner.changes(since, limit)).await
+    }
+
+    async fn client(
+        &self,
+        client: &ClientKey,
+        change: ClientChange,
+    ) -> StoreResult<Option<ClientOutcome>> {
+        self.done(StoreCall::Client, self.inner.client(client, change)).await
+    }
+
+    async fn clients(
+        &self,
+        after: Option<&ClientKey>,
+        limit: usize,
+    ) -> StoreResult<Option<ClientPage>> {
+        self.done(StoreCall::Clients, self.inner.clients(after, limit)).await
     }
 }

@@ -38,6 +38,12 @@
 //! The suite cannot make a cursor that is too old without waiting, so it passes a cursor that the
 //! store never made. If your store removes old changes, write a test with a cursor from before the
 //! removal.
+//!
+//! # What is shared about clients
+//!
+//! If [`Store::clients`] returns `None`, your store shares nothing about clients, and **passes the
+//! cases of sharing without a check**. If your store shares clients, write a test that it returns
+//! `Some`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a case fails by a panic, as tests do")]
 
 mod claiming;
@@ -51,6 +57,7 @@ mod losing;
 mod reading;
 mod restoring;
 mod settling;
+mod sharing;
 mod taking_over;
 
 use std::future::Future;
@@ -228,6 +235,20 @@ macro_rules! store_suite_cases {
                 what_was_refused_is_no_news,
                 changes_come_in_their_order_none_twice_and_none_missed,
                 a_cursor_that_is_not_known_says_that_anything_may_have_changed,
+            }
+            sharing {
+                a_client_of_which_nothing_is_known_is_not_held_back,
+                of_two_waits_that_a_server_asked_for_the_longer_one_holds,
+                a_wait_that_is_over_holds_no_client_back,
+                a_stop_holds_for_its_tenant_until_the_server_accepts_the_client,
+                a_stop_for_two_tenants_is_one_for_all,
+                a_rejection_or_an_acceptance_that_comes_late_changes_nothing,
+                a_probe_is_granted_once_and_to_the_same_claim_again,
+                a_prober_that_falls_silent_loses_the_probe_after_the_interval,
+                of_16_claims_of_a_probe_at_once_one_is_granted,
+                clients_that_differ_by_little_stay_apart,
+                clients_that_are_held_back_are_listed_in_the_order_of_their_keys,
+                the_supervisors_that_run_are_counted,
             }
         }
     };

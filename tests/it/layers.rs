@@ -42,7 +42,8 @@ const TABLE: &[Room] = &[
     room("seal", &["leaves"]),
     room("ticket", &["seal", "leaves"]),
     room("provider", &["log", "transport", "ticket", "seal", "leaves"]),
-    room("client", &["health", "provider", "leaves"]),
+    // `store` because the processes on a store share what they know of a client.
+    room("client", &["health", "provider", "store", "leaves"]),
     // `task` because a database file is worked on by a thread, and only `task` makes one.
     room("store", &["log", "measurements", "seal", "task", "leaves"]),
     room("event", &["log", "measurements", "leaves"]),

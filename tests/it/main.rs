@@ -58,6 +58,7 @@ mod secret_leaks;
 mod secret_scan;
 mod servers;
 mod settings;
+mod shared_clients;
 mod shutdown;
 mod slow;
 mod source_text;

@@ -15,10 +15,11 @@ use session_warden::key::{ProviderName, SessionId};
 use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
-    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Import,
-    Intent, Listed, Lose, MemoryStore, Outcome, Owner, Phase, Presence, RecordFilter, Renew,
-    Reschedule, Resealed, Restore, Settle, SettleTo, Statement, Store, StoreContext, StoreError,
-    StoreErrorKind, Stored, Suspect, TakeOver,
+    Attempt, Changes, Claim, ClaimId, ClientChange, ClientKey, ClientOutcome, ClientPage, Close,
+    Commit, Cursor, Done, Due, DuePage, Ends, Import, Intent, Listed, Lose, MemoryStore, Outcome,
+    Owner, Phase, Presence, RecordFilter, Renew, Reschedule, Resealed, Restore, Settle, SettleTo,
+    SharedClient, Statement, Store, StoreContext, StoreError, StoreErrorKind, Stored, Suspect,
+    TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, StoreCall, store_suite};
 use session_warden::token::{Credentials, Tokens};
@@ -44,7 +45,7 @@ mod faulty_without_faults {
 #[tokio::test]
 async fn the_suite_runs_as_a_whole_under_any_harness() {
     store_suite::run(|| async { MemoryStore::new() }).await;
-    assert!(store_suite::NAMES.len() >= 108, "cases are not to be lost");
+    assert!(store_suite::NAMES.len() >= 120, "cases are not to be lost");
 }
 
 #[tokio::test]
@@ -231,6 +232,8 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
         store.reseal(3).await.is_ok_and(|page| page.passed_over == 2 && !page.ended),
         matches!(store.changes(Some(&cursor), 3).await, Ok(Some(Changes { more: true, .. }))),
         store.presence(Owner(1), Presence::Renew).await.is_ok(),
+        matches!(store.client(&client_key(), change()).await, Ok(Some(outcome)) if !outcome.done),
+        matches!(store.clients(Some(&client_key()), 3).await, Ok(Some(page)) if page.holders == 7),
         store.prepare(&context).is_ok(),
         store.key_ring().is_some(),
     ]);
@@ -306,6 +309,15 @@ fn id() -> SessionId {
 
 fn now() -> Now {
     ManualClock::new().now()
+}
+
+fn client_key() -> ClientKey {
+    let provider = id().provider().clone();
+    ClientKey { provider, tenant: None, client: "client".into() }
+}
+
+fn change() -> ClientChange {
+    ClientChange::Throttle { wait: SECOND }
 }
 
 fn ring() -> KeyRing {
@@ -397,5 +409,25 @@ impl Store for Recording {
         let expected = since.is_some_and(|since| *since.0 == [4]) && limit == 3;
         let changes = Changes { cursor: Cursor([5].as_slice().into()), news: None, more: true };
         self.answer(StoreCall::Changes, expected, Some(changes))
+    }
+
+    async fn client(
+        &self,
+        client: &ClientKey,
+        asked: ClientChange,
+    ) -> Result<Option<ClientOutcome>, StoreError> {
+        let expected = (client, asked) == (&client_key(), change());
+        let outcome = ClientOutcome { client: SharedClient::default(), now: now(), done: false };
+        self.answer(StoreCall::Client, expected, Some(outcome))
+    }
+
+    async fn clients(
+        &self,
+        after: Option<&ClientKey>,
+        limit: usize,
+    ) -> Result<Option<ClientPage>, StoreError> {
+        let expected = after == Some(&client_key()) && limit == 3;
+        let page = ClientPage { clients: Vec::new(), now: now(), holders: 7 };
+        self.answer(StoreCall::Clients, expected, Some(page))
     }
 }

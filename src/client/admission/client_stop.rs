@@ -1,11 +1,14 @@
 //! Stops exchanges when the server rejects the client, and chooses the probe that tries again.
 
+mod shared_stop;
+
 use std::time::Duration;
 
 use super::{Entrant, Lane, Rejected};
 use crate::clock::BootTime;
-use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::error::{Error, ErrorKind, ExchangeOutcome, ProviderCode};
 use crate::key::{SessionId, Tenant};
+use crate::policy::CLIENTS_POLL;
 use crate::provider::ExchangeError;
 
 /// Whether the server rejects the client.
@@ -18,8 +21,35 @@ use crate::provider::ExchangeError;
 pub(super) struct ClientStop {
     rejected: Option<RejectedClient>,
     users: Users,
+    /// Whether the store says which process may probe.
+    shared: bool,
+    apart: Apart,
+    unsent: Option<Unsent>,
+    /// Counts the answers that changed `unsent`.
+    answers: u64,
     /// How many sign-ins wait for the probe's time or end.
     pub(super) waiting_sign_ins: usize,
+}
+
+/// Whether the stops of other processes hold here. They do not for some time after this client has
+/// replaced another one, because the others may still have the former secret.
+#[derive(Clone, Copy, Default)]
+enum Apart {
+    #[default]
+    No,
+    /// The client has just replaced another one.
+    Begins,
+    Until(BootTime),
+}
+
+/// What the server's newest answer says of the client, and the store does not know yet.
+#[derive(Clone, Copy)]
+enum Unsent {
+    /// The server rejected the client. `seen`: the version that the store had after that.
+    Rejection { seen: Option<u64> },
+    /// The server accepted the client. `stop`: the version of the stop that this ends. `None` if
+    /// the store may not know that stop.
+    Acceptance { stop: Option<u64> },
 }
 
 struct RejectedClient {
@@ -34,6 +64,10 @@ struct RejectedClient {
     /// first.
     last_probe: Option<SessionId>,
     others_kept_out: bool,
+    /// The version of the stop in the store. `None` if the store does not know it yet.
+    version: Option<u64>,
+    /// Until then this process may send a probe, because the store granted it.
+    granted_until: Option<BootTime>,
 }
 
 /// The tenants whose sessions have used the client.
@@ -100,7 +134,13 @@ impl ClientStop {
         interval: Duration,
     ) -> Result<(), Rejected> {
         self.check(entrant, now, interval)?;
+        let shared = self.shared;
         if let Some(rejected) = self.stopped(entrant) {
+            if shared && !rejected.is_granted(now) {
+                // The claim was used by another exchange, or was never asked for.
+                return Err(rejected.rejected(now.after(CLIENTS_POLL), now));
+            }
+            rejected.granted_until = None;
             // The other exchanges wait for the probe's report.
             rejected.probe_at = now.after(interval);
             rejected.probing = true;
@@ -155,16 +195,11 @@ impl ClientStop {
             // rejects the client.
             return;
         }
+        self.note_unsent(Unsent::Rejection { seen: None });
+        self.apart = Apart::No;
+        let error = rejected_client(failed.code.clone());
         let Some(former) = &mut self.rejected else {
-            let (tenant, error) = (tenant.cloned(), failed.rejected_client());
-            self.rejected = Some(RejectedClient {
-                tenant,
-                error,
-                probe_at,
-                probing: false,
-                last_probe: None,
-                others_kept_out: false,
-            });
+            self.rejected = Some(RejectedClient::new(tenant.cloned(), error, probe_at));
             return;
         };
         if former.tenant.as_ref() != tenant {
@@ -172,7 +207,8 @@ impl ClientStop {
         }
         former.probe_at = probe_at;
         former.probing = false;
-        former.error = failed.rejected_client();
+        former.granted_until = None;
+        former.error = error;
     }
 
     /// Notes that the server accepted the client for this tenant. If the client is stopped for one
@@ -180,7 +216,9 @@ impl ClientStop {
     pub(super) fn accept(&mut self, tenant: Option<&Tenant>) {
         let Some(rejected) = &self.rejected else { return };
         if self.stops_all(rejected) || rejected.tenant.as_ref() == tenant {
+            let stop = rejected.version;
             self.rejected = None;
+            self.note_unsent(Unsent::Acceptance { stop });
         }
     }
 
@@ -200,6 +238,23 @@ impl ClientStop {
 }
 
 impl RejectedClient {
+    fn new(tenant: Option<Tenant>, error: Error, probe_at: BootTime) -> Self {
+        Self {
+            tenant,
+            error,
+            probe_at,
+            probing: false,
+            last_probe: None,
+            others_kept_out: false,
+            version: None,
+            granted_until: None,
+        }
+    }
+
+    fn is_granted(&self, now: BootTime) -> bool {
+        self.granted_until.is_some_and(|until| now < until)
+    }
+
     fn rejected(&self, until: BootTime, now: BootTime) -> Rejected {
         let error = self.error.clone().with_retry_after(until.since(now));
         Rejected { error, until, paced: false }
@@ -212,15 +267,15 @@ impl ExchangeError {
     pub(super) fn judges_grant(&self) -> bool {
         self.status != Some(403) || self.code.is_some()
     }
+}
 
-    /// The error that every caller gets while the client is stopped.
-    fn rejected_client(&self) -> Error {
-        Error::new(ErrorKind::Misconfigured)
-            .about(
-                "the server rejected the client; correct the client id or the client secret; the \
-                 crate tries the client again at intervals",
-            )
-            .with_code(self.code.clone())
-            .with_outcome(ExchangeOutcome::NotSent)
-    }
+/// The error that every caller gets while the client is stopped.
+fn rejected_client(code: Option<ProviderCode>) -> Error {
+    Error::new(ErrorKind::Misconfigured)
+        .about(
+            "the server rejected the client; correct the client id or the client secret; the \
+             crate tries the client again at intervals",
+        )
+        .with_code(code)
+        .with_outcome(ExchangeOutcome::NotSent)
 }

@@ -1,15 +1,19 @@
 //! The permits of one client's exchanges: callers wait for them in order, and the schedule takes
 //! those for which no caller waits.
 
+mod resizable_semaphore;
+
 use std::sync::Arc;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
+
+use self::resizable_semaphore::{ResizablePermit, ResizableSemaphore};
 
 /// The permits, and the limit of the schedule's lane.
 pub(super) struct PermitLanes {
-    permits: Arc<Semaphore>,
+    permits: ResizableSemaphore,
     /// Limits how many scheduled exchanges have a permit or try to get one.
-    scheduled: Arc<Semaphore>,
+    scheduled: ResizableSemaphore,
     /// Notifies that a permit was given back.
     freed: Arc<Notify>,
 }
@@ -20,20 +24,25 @@ pub(crate) struct ScheduledPermit(pub(super) Held);
 /// A permit that is held. Its drop gives it back and lets the schedule's lane try again.
 pub(super) struct Held {
     /// `None` only during the wait for it.
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<ResizablePermit>,
     /// `None` in the callers' lane.
-    scheduled: Option<OwnedSemaphorePermit>,
+    scheduled: Option<ResizablePermit>,
     freed: Arc<Notify>,
 }
 
 impl PermitLanes {
     /// The schedule gets at most half of the permits, and at least one.
     pub(super) fn new(permits: usize) -> Self {
-        let permits = permits.min(Semaphore::MAX_PERMITS);
-        let scheduled = (permits / 2).max(1);
-        let [permits, scheduled] =
-            [permits, scheduled].map(|count| Arc::new(Semaphore::new(count)));
+        let [permits, scheduled] = [permits, of_schedule(permits)].map(ResizableSemaphore::new);
         Self { permits, scheduled, freed: Arc::default() }
+    }
+
+    /// Changes the number of permits, also while exchanges run: those keep theirs.
+    pub(super) fn resize(&self, permits: usize) {
+        self.permits.resize(permits);
+        self.scheduled.resize(of_schedule(permits));
+        // The schedule tries again, because there may be more.
+        self.freed.notify_waiters();
     }
 
     /// Waits for a caller's permit. Callers get permits in the order in which they came.
@@ -42,7 +51,7 @@ impl PermitLanes {
         // up may already have got a permit, and only this drop then notifies the schedule that the
         // permit is free.
         let mut held = Held { permit: None, scheduled: None, freed: Arc::clone(&self.freed) };
-        held.permit = Some(Arc::clone(&self.permits).acquire_owned().await.ok()?);
+        held.permit = Some(self.permits.acquire().await?);
         Some(held)
     }
 
@@ -52,7 +61,7 @@ impl PermitLanes {
     ///
     /// The future may be dropped; it only loses its order among the scheduled exchanges that wait.
     pub(super) async fn acquire_for_schedule(&self) -> ScheduledPermit {
-        let scheduled = Arc::clone(&self.scheduled).acquire_owned().await.ok();
+        let scheduled = self.scheduled.acquire().await;
         loop {
             // Registered before the try, so that a permit that is given back between the two wakes
             // it. The drop of a permit wakes all that wait, because `Notify` keeps only one of
@@ -60,7 +69,7 @@ impl PermitLanes {
             let freed = self.freed.notified();
             // This overtakes no caller: a permit that is given back goes to the callers that queue,
             // and is free for a try only if none does.
-            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            if let Some(permit) = self.permits.try_acquire() {
                 let freed = Arc::clone(&self.freed);
                 return ScheduledPermit(Held { permit: Some(permit), scheduled, freed });
             }
@@ -72,6 +81,10 @@ impl PermitLanes {
     pub(super) fn owns(&self, scheduled_permit: &ScheduledPermit) -> bool {
         Arc::ptr_eq(&self.freed, &scheduled_permit.0.freed)
     }
+}
+
+fn of_schedule(permits: usize) -> usize {
+    (permits / 2).max(1)
 }
 
 impl Held {

@@ -1,8 +1,11 @@
 //! Paces retries when many sessions get the same answer that blames neither the client nor a
 //! session.
 
+use std::time::Duration;
+
+use super::Rejected;
 use crate::clock::BootTime;
-use crate::error::ProviderCode;
+use crate::error::{Error, ErrorKind, ExchangeOutcome, ProviderCode};
 use crate::key::SessionId;
 use crate::policy::{FAULT_KINDS, FAULT_PACE, FAULT_SESSIONS, FAULT_SPAN};
 use crate::provider::{ExchangeError, FailureClass};
@@ -29,9 +32,10 @@ impl RetryPace {
         self.next
     }
 
-    pub(super) fn take(&mut self, now: BootTime) {
+    /// Takes the next retry. There is one in each `pace`.
+    pub(super) fn take(&mut self, now: BootTime, pace: Duration) {
         if let Some(next) = &mut self.next {
-            *next = now.after(FAULT_PACE);
+            *next = now.after(pace);
         }
     }
 
@@ -67,4 +71,15 @@ impl RetryPace {
         });
         &mut self.kinds[index]
     }
+}
+
+/// The rejection of an exchange that must wait for its turn among the paced ones.
+pub(super) fn paced(until: BootTime) -> Rejected {
+    let error = Error::new(ErrorKind::RetryLater)
+        .about(
+            "the server sends many sessions responses that are not understood, so the crate \
+             retries them slowly",
+        )
+        .with_outcome(ExchangeOutcome::NotSent);
+    Rejected { error, until, paced: true }
 }

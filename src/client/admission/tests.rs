@@ -31,7 +31,10 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        Self { admission: Admission::after(limits(), None), clock: StillClock::new() }
+        Self {
+            admission: Admission::after(limits(), &Arc::default(), None),
+            clock: StillClock::new(),
+        }
     }
 
     /// Enters at once, or is rejected at once.
@@ -53,7 +56,11 @@ impl Setup {
     }
 
     async fn entry_as(&self, session: &SessionId, lane: Lane) -> Result<Permit, Rejected> {
-        self.admission.enter(&self.clock, Entrant { session, lane }, None, pending()).await
+        self.admission
+            .enter(&self.clock, Entrant { session, lane }, None, pending(), || {
+                std::future::ready(())
+            })
+            .await
     }
 
     fn rejected(&self) -> Rejected {
@@ -96,6 +103,9 @@ const UNREACHABLE: Option<Condition> = Some(Condition::Unreachable);
 const OWN: Lane = Lane::Own { again: false, scheduled: false };
 const AGAIN: Lane = Lane::Own { again: true, scheduled: false };
 const SCHEDULED: Lane = Lane::Own { again: false, scheduled: true };
+
+/// No store says which process may probe.
+async fn no_store() {}
 
 fn device(n: u32) -> SessionId {
     session_of("tenant", n)

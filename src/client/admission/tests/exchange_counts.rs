@@ -61,7 +61,8 @@ async fn a_scheduled_exchange_that_a_caller_joins_is_counted_once() {
     let _permits = (setup.enter().unwrap(), setup.enter().unwrap());
     let (joined, device) = (Notify::new(), device(1));
     let entrant = Entrant { session: &device, lane: SCHEDULED };
-    let mut entry = Box::pin(setup.admission.enter(&setup.clock, entrant, None, joined.notified()));
+    let mut entry =
+        Box::pin(setup.admission.enter(&setup.clock, entrant, None, joined.notified(), no_store));
     assert!(poll(&mut entry).is_pending());
     assert_eq!(setup.counts(), (2, 1));
     joined.notify_waiters();
@@ -73,7 +74,7 @@ async fn a_scheduled_exchange_that_a_caller_joins_is_counted_once() {
 async fn a_client_that_replaces_another_continues_its_counts() {
     let setup = Setup::new();
     let permit = setup.enter().unwrap();
-    let next = Admission::after(limits(), Some(&setup.admission));
+    let next = Admission::after(limits(), &Arc::default(), Some(&setup.admission));
     assert_eq!(next.in_flight(), 1);
     drop(permit);
     assert_eq!(next.in_flight(), 0);

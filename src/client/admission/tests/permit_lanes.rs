@@ -15,7 +15,10 @@ type Entry<'a> = Pin<Box<dyn Future<Output = Result<Permit, Rejected>> + 'a>>;
 impl Setup {
     fn of(exchanges: usize) -> Self {
         let limits = ProviderLimits { exchanges, ..limits() };
-        Self { admission: Admission::after(limits, None), clock: StillClock::new() }
+        Self {
+            admission: Admission::after(limits, &Arc::default(), None),
+            clock: StillClock::new(),
+        }
     }
 
     /// Takes a scheduled permit at once, if one is free.
@@ -38,7 +41,7 @@ impl Setup {
         let entry = async move {
             let session = device(7);
             let entrant = Entrant { session: &session, lane: SCHEDULED };
-            self.admission.enter(&self.clock, entrant, scheduled_permit, joined).await
+            self.admission.enter(&self.clock, entrant, scheduled_permit, joined, no_store).await
         };
         (join, Box::pin(entry))
     }
@@ -206,7 +209,8 @@ fn an_exchange_that_was_joined_early_keeps_its_permit_and_leaves_the_schedules_l
     let session = device(8);
     let enter = |scheduled_permit, joined| {
         let entrant = Entrant { session: &session, lane: SCHEDULED };
-        let entry = setup.admission.enter(&setup.clock, entrant, scheduled_permit, joined);
+        let entry =
+            setup.admission.enter(&setup.clock, entrant, scheduled_permit, joined, no_store);
         entry.now_or_never().expect("it waits for a permit")
     };
     drop(enter(None, ready(())).expect("a caller's refresh is not the schedule's"));
@@ -270,8 +274,10 @@ fn an_unused_scheduled_permit_is_given_back() {
 #[test]
 fn a_permit_of_the_replaced_admission_admits_no_exchange() {
     let former = Setup::of(1);
-    let setup =
-        Setup { admission: Admission::after(limits(), Some(&former.admission)), ..Setup::new() };
+    let setup = Setup {
+        admission: Admission::after(limits(), &Arc::default(), Some(&former.admission)),
+        ..Setup::new()
+    };
     let _held = (setup.enter().unwrap(), setup.enter().unwrap());
     let (_join, mut entry) = setup.scheduled(former.scheduled_permit());
     assert!(poll(&mut entry).is_pending());
