@@ -166,8 +166,7 @@ impl Admission {
         clock: &dyn Clock,
         mut entrant: Entrant<'_>,
         scheduled_permit: Option<ScheduledPermit>,
-        joined: impl Future<Output = ()>,
-        claim_probe: impl Fn() -> C,
+        (joined, claim_probe): (impl Future<Output = ()>, impl Fn() -> C),
     ) -> Result<Permit, Rejected> {
         self.state.lock().stop.count_user(entrant.session.key().tenant());
         let last = clock.now().boot.after(self.limits.admission_timeout);

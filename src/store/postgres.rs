@@ -51,6 +51,7 @@ mod row_reader;
 mod schema;
 mod ssl_mode;
 mod statements;
+mod update_sql;
 mod write_lane;
 mod write_rows;
 
@@ -161,8 +162,8 @@ impl PostgresBuilder {
         let roots = pem.map(|pem| transport::read_roots(&pem)).transpose();
         let roots = roots.map_err(|_| PostgresFault::InvalidRoots)?.unwrap_or_default();
         let connections = Connections::new(url.config, url.mode, &roots, self.read_connections)?;
-        let mut connection = connections.get(&connections.commits).await?;
-        schema::open(connection.client_mut()?, &names, self.migrate).await?;
+        let connection = connections.get(&connections.commits).await?;
+        schema::open(connection.client()?, &names, self.migrate).await?;
         let statements = Statements::new(&names);
         let sealed = !self.in_clear;
         let parameters = [(&sealed as _, Type::BOOL)];
@@ -357,16 +358,16 @@ impl Store for PostgresStore {
 
     async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
         self.0.shared.note_presence(owner, presence).await?;
-        if presence == Presence::Renew {
-            if let Err(fault) = self.0.shared.purge().await {
-                log_limited!(
-                    self.0.shared.log_limit,
-                    warn,
-                    None,
-                    "could not remove old changes from the database",
-                    cause = %fault
-                );
-            }
+        if presence == Presence::Renew
+            && let Err(fault) = self.0.shared.purge().await
+        {
+            log_limited!(
+                self.0.shared.log_limit,
+                warn,
+                None,
+                "could not remove old changes from the database",
+                cause = %fault
+            );
         }
         Ok(())
     }

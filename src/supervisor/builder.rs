@@ -250,10 +250,10 @@ impl SupervisorBuilder {
         api_client.check()?;
         let (clock, measurements) = (self.clock, self.measurements);
         measurements.started();
-        let log_limit = LogLimit::new(Arc::clone(&clock)).measured(Arc::clone(&measurements));
-        let log_limit = Arc::new(log_limit);
-        let events = Publisher::new(self.policy.events, Arc::clone(&log_limit));
-        let events = events.measured(Arc::clone(&measurements));
+        let log_limit = LogLimit::new(Arc::clone(&clock));
+        let log_limit = Arc::new(log_limit.measured(Arc::clone(&measurements)));
+        let events = Publisher::new(self.policy.events, Arc::clone(&log_limit))
+            .measured(Arc::clone(&measurements));
         let resources = Arc::new(Resources {
             transport: Arc::new(transport),
             tickets: Arc::new(tickets),
@@ -287,13 +287,13 @@ impl SupervisorBuilder {
         if startup::start(&context, &link, ring).await {
             Ok(Supervisor::new(context, link))
         } else {
-            Err(misconfigured(
-                "the supervisor's task did not start on this tokio runtime; start it on a runtime \
-                 that keeps running",
-            ))
+            Err(misconfigured(NOT_STARTED))
         }
     }
 }
+
+const NOT_STARTED: &str = "the supervisor's task did not start on this tokio runtime; start it on \
+                           a runtime that keeps running";
 
 /// Prepares the store, and returns the keys that seal its records.
 fn prepare(store: &PanicSafeStore, store_context: &StoreContext) -> Result<Option<KeyRing>> {

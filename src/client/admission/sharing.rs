@@ -71,7 +71,10 @@ impl Admission {
             ClientChange::Throttle { wait } => {
                 state.shared_throttle = state.shared_throttle.max(written.at.after(*wait));
             }
-            change => {
+            change @ (ClientChange::Read
+            | ClientChange::Reject { .. }
+            | ClientChange::Accept { .. }
+            | ClientChange::ClaimProbe { .. }) => {
                 let is_read = *change == ClientChange::Read;
                 state.stop.sent(written.number, is_read, &outcome.client);
             }

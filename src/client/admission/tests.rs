@@ -1,6 +1,6 @@
 //! Which exchanges are admitted, and how the server's answers change that.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, ready};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
@@ -57,9 +57,7 @@ impl Setup {
 
     async fn entry_as(&self, session: &SessionId, lane: Lane) -> Result<Permit, Rejected> {
         self.admission
-            .enter(&self.clock, Entrant { session, lane }, None, pending(), || {
-                std::future::ready(())
-            })
+            .enter(&self.clock, Entrant { session, lane }, None, (pending(), || ready(())))
             .await
     }
 

@@ -113,13 +113,11 @@ impl Exchange {
         let scheduled_permit = self.scheduled_permit.take();
         let (admission, clock) = (&self.client.admission, &*self.context.clock);
         let entrant = Entrant { session: self.slot.id(), lane: self.lane() };
-        let (joined, claim_probe) =
-            (self.guard.joined(), || self.context.claim_probe(&self.client));
-        let permit =
-            match admission.enter(clock, entrant, scheduled_permit, joined, claim_probe).await {
-                Ok(permit) => permit,
-                Err(rejected) => return Err(not_admitted(rejected, self.context.now())),
-            };
+        let waits = (self.guard.joined(), || self.context.claim_probe(&self.client));
+        let permit = match admission.enter(clock, entrant, scheduled_permit, waits).await {
+            Ok(permit) => permit,
+            Err(rejected) => return Err(not_admitted(rejected, self.context.now())),
+        };
         // After the permit, because it may send requests; before the claim, because it may take
         // long and would use up the lease.
         self.prepare(&self.client).await?;

@@ -1,4 +1,4 @@
-//! The parameters of a statement that writes several rows.
+//! The parameters of statements about several rows, and of updates of one row.
 
 use tokio_postgres::types::{ToSql, Type};
 
@@ -9,13 +9,8 @@ use crate::store::{Change, Floor};
 /// A row to be written.
 pub(super) struct RowToWrite<'r> {
     pub(super) id: &'r SessionId,
-    /// The version that the row must have; `None` for a new row.
-    pub(super) expected: Option<i64>,
-    /// The tag that the row must have.
-    pub(super) expected_mac: Option<&'r [u8]>,
-    /// Leave the column as it is. Long values are then not sent and not written again.
-    pub(super) keep_sealed: bool,
-    pub(super) keep_outbox: bool,
+    /// The row as it must be before an update; `None` for a new row.
+    pub(super) former: Option<SessionRow<'r>>,
     pub(super) has_news: bool,
     pub(super) row: SessionRow<'r>,
 }
@@ -28,66 +23,106 @@ pub(super) struct RowToDelete<'r> {
     pub(super) news: Option<Change>,
 }
 
-/// The values of one parameter, one for each row of the batch.
-enum Column<'r> {
+/// A parameter: one value, or one for each row.
+enum Parameter<'r> {
+    Text(&'r str),
+    Number(Option<i64>),
+    Bytes(Option<&'r [u8]>),
     Texts(Vec<&'r str>),
     Flags(Vec<bool>),
     Numbers(Vec<Option<i64>>),
-    Bytes(Vec<Option<&'r [u8]>>),
+    ManyBytes(Vec<Option<&'r [u8]>>),
 }
 
-/// All parameters of a batch.
-pub(super) struct Batch<'r>(Vec<Column<'r>>);
+/// All parameters of a statement but the first ones.
+pub(super) struct Batch<'r>(Vec<Parameter<'r>>);
 
 impl<'r> Batch<'r> {
-    /// The parameters of an update or an insert, without the first two.
-    pub(super) fn of_writes(rows: &[RowToWrite<'r>]) -> Self {
-        let mut columns = names(rows.iter().map(|row| row.id));
-        columns.push(Column::Numbers(rows.iter().map(|row| row.expected).collect()));
-        columns.push(Column::Bytes(rows.iter().map(|row| row.expected_mac).collect()));
-        columns.push(Column::Flags(rows.iter().map(|row| row.keep_sealed).collect()));
-        columns.push(Column::Flags(rows.iter().map(|row| row.keep_outbox).collect()));
-        columns.push(Column::Flags(rows.iter().map(|row| row.has_news).collect()));
-        let first = columns.len();
-        columns.extend(column_kinds().map(|(_, kind)| match kind {
-            ColumnKind::Count | ColumnKind::Number => {
-                Column::Numbers(Vec::with_capacity(rows.len()))
-            }
-            ColumnKind::Bytes => Column::Bytes(Vec::with_capacity(rows.len())),
-        }));
-        for write in rows {
-            for (column, value) in columns.iter_mut().skip(first).zip(write.row.values()) {
-                column.push(value);
-            }
-        }
-        Self(columns)
+    /// The names, and nothing more.
+    pub(super) fn of_names(ids: impl Iterator<Item = &'r SessionId> + Clone) -> Self {
+        Self(names(ids))
     }
 
-    /// The parameters of a delete, without the first one.
+    /// The parameters of an insert.
+    pub(super) fn of_inserts(rows: &[RowToWrite<'r>]) -> Self {
+        let mut batch = Self(names(rows.iter().map(|row| row.id)));
+        batch.0.push(Parameter::Flags(rows.iter().map(|row| row.has_news).collect()));
+        for column in 0..column_kinds().len() {
+            batch.push_column(column, rows);
+        }
+        batch
+    }
+
+    /// The parameters of an update of several rows, of these columns. A long value that stays is not
+    /// sent again: a flag says that it stays.
+    pub(super) fn of_updates(rows: &[RowToWrite<'r>], columns: &[usize]) -> Self {
+        let mut batch = Self(names(rows.iter().map(|row| row.id)));
+        let former = |row: &RowToWrite<'r>| row.former.map(|former| former.version);
+        batch.0.push(Parameter::Numbers(rows.iter().map(former).collect()));
+        let mac = |row: &RowToWrite<'r>| row.former.and_then(|former| former.mac);
+        batch.0.push(Parameter::ManyBytes(rows.iter().map(mac).collect()));
+        batch.0.push(Parameter::Flags(rows.iter().map(|row| row.has_news).collect()));
+        for column in columns {
+            batch.push_column(*column, rows);
+        }
+        let bytes = columns.iter().filter(|column| kind(**column) == Some(ColumnKind::Bytes));
+        for column in bytes {
+            let kept = rows.iter().map(|row| !row.changes(*column));
+            batch.0.push(Parameter::Flags(kept.collect()));
+        }
+        batch
+    }
+
+    /// The parameters of an update of one row, of these columns.
+    pub(super) fn of_update(row: &RowToWrite<'r>, columns: &[usize]) -> Self {
+        let id = row.id;
+        let mut parameters: Vec<_> =
+            [id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id()]
+                .map(Parameter::Text)
+                .into();
+        parameters.push(Parameter::Number(row.former.map(|former| former.version)));
+        parameters.push(Parameter::Bytes(row.former.and_then(|former| former.mac)));
+        let values = row.row.values();
+        parameters.extend(columns.iter().filter_map(|column| match values.get(*column)? {
+            ColumnValue::Number(number) => Some(Parameter::Number(*number)),
+            ColumnValue::Bytes(bytes) => Some(Parameter::Bytes(*bytes)),
+            ColumnValue::Text(_) => None,
+        }));
+        Self(parameters)
+    }
+
+    /// The parameters of a delete.
     pub(super) fn of_deletes(rows: &[RowToDelete<'r>]) -> Self {
-        let mut columns = names(rows.iter().map(|row| row.id));
+        let mut batch = Self(names(rows.iter().map(|row| row.id)));
+        batch.0.push(Parameter::Numbers(rows.iter().map(|row| Some(row.expected)).collect()));
         let mut numbers = |of: &dyn Fn(&RowToDelete<'r>) -> Option<u64>| {
             let number = |row| of(row).map(|count| i64::try_from(count).unwrap_or(i64::MAX));
-            columns.push(Column::Numbers(rows.iter().map(number).collect()));
+            batch.0.push(Parameter::Numbers(rows.iter().map(number).collect()));
         };
-        numbers(&|row| u64::try_from(row.expected).ok());
         numbers(&|row| row.news.map(|news| news.version));
         numbers(&|row| row.news.map(|news| news.epoch));
         numbers(&|row| row.news.map(|news| news.generation));
-        columns.push(Column::Flags(rows.iter().map(|row| row.news.is_some()).collect()));
-        let mut numbers = |of: &dyn Fn(Floor) -> u64| {
-            let number = |row: &RowToDelete<'r>| i64::try_from(of(row.floor)).ok();
-            columns.push(Column::Numbers(rows.iter().map(number).collect()));
-        };
-        numbers(&|floor| floor.version);
-        numbers(&|floor| floor.epoch);
-        numbers(&|floor| floor.generation);
-        Self(columns)
+        numbers(&|row| Some(row.floor.version));
+        numbers(&|row| Some(row.floor.epoch));
+        numbers(&|row| Some(row.floor.generation));
+        batch
     }
 
-    /// The parameters of a read.
-    pub(super) fn of_names(ids: impl Iterator<Item = &'r SessionId> + Clone) -> Self {
-        Self(names(ids))
+    fn push_column(&mut self, column: usize, rows: &[RowToWrite<'r>]) {
+        let values = rows.iter().map(|row| (row, row.row.values().get(column).copied()));
+        if kind(column) == Some(ColumnKind::Bytes) {
+            let bytes = values.map(|(row, value)| match value {
+                Some(ColumnValue::Bytes(bytes)) => bytes.filter(|_| row.changes(column)),
+                _ => None,
+            });
+            self.0.push(Parameter::ManyBytes(bytes.collect()));
+        } else {
+            let numbers = values.map(|(_, value)| match value {
+                Some(ColumnValue::Number(number)) => number,
+                _ => None,
+            });
+            self.0.push(Parameter::Numbers(numbers.collect()));
+        }
     }
 
     /// The parameters as the driver takes them, behind `before`.
@@ -96,33 +131,47 @@ impl<'r> Batch<'r> {
         before: &[(&'p (dyn ToSql + Sync), Type)],
     ) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
         let mut parameters = before.to_vec();
-        parameters.extend(self.0.iter().map(|column| match column {
-            Column::Texts(texts) => (texts as &(dyn ToSql + Sync), Type::TEXT_ARRAY),
-            Column::Flags(flags) => (flags as _, Type::BOOL_ARRAY),
-            Column::Numbers(numbers) => (numbers as _, Type::INT8_ARRAY),
-            Column::Bytes(bytes) => (bytes as _, Type::BYTEA_ARRAY),
+        parameters.extend(self.0.iter().map(|parameter| match parameter {
+            Parameter::Text(text) => (text as &(dyn ToSql + Sync), Type::TEXT),
+            Parameter::Number(number) => (number as _, Type::INT8),
+            Parameter::Bytes(bytes) => (bytes as _, Type::BYTEA),
+            Parameter::Texts(texts) => (texts as _, Type::TEXT_ARRAY),
+            Parameter::Flags(flags) => (flags as _, Type::BOOL_ARRAY),
+            Parameter::Numbers(numbers) => (numbers as _, Type::INT8_ARRAY),
+            Parameter::ManyBytes(bytes) => (bytes as _, Type::BYTEA_ARRAY),
         }));
         parameters
     }
 }
 
-impl<'r> Column<'r> {
-    fn push(&mut self, value: ColumnValue<'r>) {
-        match (self, value) {
-            (Self::Numbers(numbers), ColumnValue::Number(number)) => numbers.push(number),
-            (Self::Bytes(of), ColumnValue::Bytes(bytes)) => of.push(bytes),
-            // The kinds of the columns come from the same list as the values.
-            (Self::Numbers(numbers), _) => numbers.push(None),
-            (Self::Bytes(of), _) => of.push(None),
-            (Self::Texts(_) | Self::Flags(_), _) => {}
-        }
+impl RowToWrite<'_> {
+    /// Whether the write changes this column. A new row changes all.
+    fn changes(&self, column: usize) -> bool {
+        self.former
+            .is_none_or(|former| former.values().get(column) != self.row.values().get(column))
     }
 }
 
-fn names<'r>(ids: impl Iterator<Item = &'r SessionId> + Clone) -> Vec<Column<'r>> {
+/// The columns that at least one of these updates changes.
+pub(super) fn changed_columns(rows: &[RowToWrite<'_>]) -> Vec<usize> {
+    let mut changed = vec![false; column_kinds().len()];
+    for row in rows {
+        let former = row.former.map(|former| former.values());
+        for (at, (changed, value)) in changed.iter_mut().zip(row.row.values()).enumerate() {
+            *changed |= former.as_ref().and_then(|former| former.get(at)) != Some(&value);
+        }
+    }
+    changed.into_iter().enumerate().filter_map(|(at, changed)| changed.then_some(at)).collect()
+}
+
+fn kind(column: usize) -> Option<ColumnKind> {
+    column_kinds().nth(column).map(|(_, kind)| kind)
+}
+
+fn names<'r>(ids: impl Iterator<Item = &'r SessionId> + Clone) -> Vec<Parameter<'r>> {
     vec![
-        Column::Texts(ids.clone().map(|id| id.provider().as_str()).collect()),
-        Column::Texts(ids.clone().map(|id| id.key().tenant().as_str()).collect()),
-        Column::Texts(ids.map(|id| id.key().token_id()).collect()),
+        Parameter::Texts(ids.clone().map(|id| id.provider().as_str()).collect()),
+        Parameter::Texts(ids.clone().map(|id| id.key().tenant().as_str()).collect()),
+        Parameter::Texts(ids.map(|id| id.key().token_id()).collect()),
     ]
 }

@@ -48,7 +48,7 @@ impl Shared {
         limit: usize,
     ) -> Result<Changes, PostgresFault> {
         let connection = self.connections.get(&self.connections.reads).await?;
-        let position = since.map(|cursor| Position::decode(cursor));
+        let position = since.map(Position::decode);
         let (asked, known) = match position {
             None => (Position::default(), false),
             Some(Some(position)) => (position, true),

@@ -94,14 +94,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The driver's client; `None` never.
+    /// The driver's client, until the drop.
     pub(super) fn client(&self) -> Result<&Client, PostgresFault> {
         self.connection.as_deref().map(|client| &**client).ok_or(PostgresFault::Closed)
-    }
-
-    /// As [`client`](Self::client), for a migration.
-    pub(super) fn client_mut(&mut self) -> Result<&mut Client, PostgresFault> {
-        self.connection.as_deref_mut().map(|client| &mut **client).ok_or(PostgresFault::Closed)
     }
 
     /// Runs a query within [`STATEMENT_TIMEOUT`].

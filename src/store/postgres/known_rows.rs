@@ -52,7 +52,6 @@ impl KnownRows {
 mod tests {
     use super::*;
     use crate::key::{ProviderName, SessionKey};
-    use crate::store::{Floor, Record};
 
     #[test]
     fn the_oldest_records_make_room_for_new_ones() {
@@ -61,8 +60,7 @@ mod tests {
             let key = SessionKey::single(number.to_string()).unwrap();
             SessionId::new(ProviderName::new("p").unwrap(), key)
         };
-        let row = KnownRow { record: Record::vacant(Floor::default()), mac: None };
-        let row = Arc::new(row);
+        let row = Arc::new(KnownRow::of_nothing());
         for number in 0..=KNOWN_ROWS {
             known.note(&id(number), Arc::clone(&row));
         }

@@ -7,7 +7,7 @@ use super::batch::{RowToDelete, RowToWrite};
 use super::database_clock::DatabaseTime;
 use super::known_rows::KnownRows;
 use super::read_rows::UnreadableRow;
-use super::row_reader::{KnownRow, PreparedRow};
+use super::row_reader::KnownRow;
 use crate::key::SessionId;
 use crate::store::decide::{Decision, Write};
 use crate::store::encoding::encode_counter;
@@ -40,14 +40,14 @@ pub(super) struct PendingWrite {
 pub(super) enum WriteKind {
     /// Over an existing row.
     Update {
-        row: PreparedRow,
+        row: Arc<KnownRow>,
         former: Arc<KnownRow>,
         at: DatabaseTime,
         has_news: bool,
     },
     /// A new row, above the floor that was read.
     Insert {
-        row: PreparedRow,
+        row: Arc<KnownRow>,
         floor: Floor,
         has_news: bool,
     },
@@ -105,7 +105,7 @@ impl PendingWrite {
     pub(super) fn done(self, known: &KnownRows, id: &SessionId) -> Outcome<SealedCredentials> {
         match self.kind {
             WriteKind::Update { row, .. } | WriteKind::Insert { row, .. } => {
-                known.note(id, row.known);
+                known.note(id, row);
             }
             WriteKind::Delete { .. } => known.forget(id),
         }
@@ -117,33 +117,15 @@ impl WriteKind {
     /// The row that an update or an insert writes.
     pub(super) fn row_to_write<'r>(&'r self, id: &'r SessionId) -> Option<RowToWrite<'r>> {
         match self {
-            Self::Update { row, former, has_news, .. } => {
-                let (old, new) = (&former.record, &row.known.record);
-                let keep_sealed = old.credentials == new.credentials;
-                let keep_outbox = old.outbox == new.outbox;
-                let mut row = row.row();
-                // A text that stays is not sent again.
-                row.sealed = row.sealed.filter(|_| !keep_sealed);
-                row.outbox = row.outbox.filter(|_| !keep_outbox);
-                Some(RowToWrite {
-                    id,
-                    expected: Some(encode_counter(old.version)),
-                    expected_mac: former.mac.as_ref().map(<[u8; _]>::as_slice),
-                    keep_sealed,
-                    keep_outbox,
-                    has_news: *has_news,
-                    row,
-                })
-            }
-            Self::Insert { row, has_news, .. } => Some(RowToWrite {
+            Self::Update { row, former, has_news, .. } => Some(RowToWrite {
                 id,
-                expected: None,
-                expected_mac: None,
-                keep_sealed: false,
-                keep_outbox: false,
+                former: Some(former.row()),
                 has_news: *has_news,
                 row: row.row(),
             }),
+            Self::Insert { row, has_news, .. } => {
+                Some(RowToWrite { id, former: None, has_news: *has_news, row: row.row() })
+            }
             Self::Delete { .. } => None,
         }
     }

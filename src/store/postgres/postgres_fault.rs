@@ -122,41 +122,52 @@ impl PostgresFault {
 
     /// What is wrong, and what to do.
     fn advice(&self) -> Cow<'static, str> {
-        let text = match self {
+        match self {
             Self::TooOld { found } => {
-                return format!(
-                    "the database server is PostgreSQL {found}; use PostgreSQL 13 or newer"
-                )
-                .into();
+                format!("the database server is PostgreSQL {found}; use PostgreSQL 13 or newer")
+                    .into()
             }
-            Self::Newer { found, known } => {
-                return format!(
-                    "the tables have version {found} and this program knows versions up to \
-                     {known}; update this program"
-                )
-                .into();
-            }
-            Self::NewerForm { found, known } => {
-                return format!(
-                    "the record has format {found} and this program reads formats up to {known}; \
-                     update this program"
-                )
-                .into();
-            }
-            Self::Denied { code } => {
-                return format!(
-                    "the database refused the user or lacks a privilege (SQLSTATE {code}); check \
-                     user and password, and grant what `PostgresBuilder::grants_sql` returns"
-                )
-                .into();
-            }
-            Self::Failed { code } => {
-                return format!(
-                    "the database failed (SQLSTATE {code}); look the code up in PostgreSQL's \
-                     documentation and in the server's log"
-                )
-                .into();
-            }
+            Self::Newer { found, known } => format!(
+                "the tables have version {found} and this program knows versions up to {known}; \
+                 update this program"
+            )
+            .into(),
+            Self::NewerForm { found, known } => format!(
+                "the record has format {found} and this program reads formats up to {known}; \
+                 update this program"
+            )
+            .into(),
+            Self::Denied { code } => format!(
+                "the database refused the user or lacks a privilege (SQLSTATE {code}); check user \
+                 and password, and grant what `PostgresBuilder::grants_sql` returns"
+            )
+            .into(),
+            Self::Failed { code } => format!(
+                "the database failed (SQLSTATE {code}); look the code up in PostgreSQL's \
+                 documentation and in the server's log"
+            )
+            .into(),
+            Self::InvalidUrl
+            | Self::InvalidName
+            | Self::InvalidRoots
+            | Self::NotUtf8
+            | Self::NotMigrated
+            | Self::Sealed
+            | Self::InClear
+            | Self::Unreachable { .. }
+            | Self::TimedOut
+            | Self::ConnectionLost
+            | Self::Contended
+            | Self::ReadOnly
+            | Self::NoRoom
+            | Self::TooLarge
+            | Self::Malformed
+            | Self::Closed => self.constant_advice().into(),
+        }
+    }
+
+    fn constant_advice(&self) -> &'static str {
+        match self {
             Self::InvalidUrl => INVALID_URL,
             Self::InvalidName => INVALID_NAME,
             Self::InvalidRoots => INVALID_ROOTS,
@@ -165,31 +176,32 @@ impl PostgresFault {
             }
             Self::NotMigrated => NOT_MIGRATED,
             Self::Sealed => "the records are encrypted; open the store without `tokens_in_clear`",
-            Self::InClear => {
-                "the records are not encrypted; open the store with `tokens_in_clear`, or use \
-                 another schema"
-            }
+            Self::InClear => IN_CLEAR,
             Self::Unreachable { .. } => UNREACHABLE,
             Self::TimedOut => "the database server did not answer in time; try again",
             Self::ConnectionLost => "the connection to the database ended; try again",
             Self::Contended => "other processes change the record all the time; try again",
             Self::ReadOnly => READ_ONLY,
             Self::NoRoom => "the disk of the database server is full; free space on it",
-            Self::TooLarge => {
-                "the tokens are too long to be stored; let the server issue shorter ones"
-            }
-            Self::Malformed => {
-                "the record is damaged; restore a backup, or delete it with `Session::forget`"
-            }
-            Self::Closed => {
-                "the runtime on which the store was opened has ended; open it on one that lives as \
-                 long as the program"
-            }
-        };
-        text.into()
+            Self::TooLarge => TOO_LARGE,
+            Self::Malformed => MALFORMED,
+            Self::Closed => CLOSED,
+            Self::TooOld { .. }
+            | Self::Newer { .. }
+            | Self::NewerForm { .. }
+            | Self::Denied { .. }
+            | Self::Failed { .. } => "see the cause of this error",
+        }
     }
 }
 
+const IN_CLEAR: &str = "the records are not encrypted; open the store with `tokens_in_clear`, or \
+                        use another schema";
+const TOO_LARGE: &str = "the tokens are too long to be stored; let the server issue shorter ones";
+const MALFORMED: &str =
+    "the record is damaged; restore a backup, or delete it with `Session::forget`";
+const CLOSED: &str = "the runtime on which the store was opened has ended; open it on one that \
+                      lives as long as the program";
 const INVALID_URL: &str = "the connection URL cannot be read; write it as \
                            `postgres://user:password@host:5432/database?sslmode=verify-full`";
 const INVALID_NAME: &str = "the name of the schema or the table prefix is invalid; write at most \
@@ -276,11 +288,9 @@ impl From<PoolError> for PostgresFault {
         match error {
             PoolError::Backend(error) => {
                 let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-                match Self::from(error) {
-                    // No statement was under way.
-                    Self::ConnectionLost => Self::Unreachable { cause },
-                    fault => fault,
-                }
+                let fault = Self::from(error);
+                // No statement was under way.
+                if fault == Self::ConnectionLost { Self::Unreachable { cause } } else { fault }
             }
             PoolError::Timeout(_) => Self::TimedOut,
             PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {

@@ -16,32 +16,41 @@ use crate::store::session_row::{
 };
 use crate::store::{Floor, Holder, Lease, Phase, Record, StoreError};
 
-/// A record as it was last seen in the database, with the tag of its row.
+/// A record as it was last seen in the database, and what its row has beside it.
 #[derive(Debug)]
 pub(super) struct KnownRow {
     pub(super) record: Record<SealedCredentials>,
-    pub(super) mac: Option<[u8; ROW_TAG_BYTES]>,
-}
-
-/// The row of a record that is about to be written.
-pub(super) struct PreparedRow {
-    pub(super) known: Arc<KnownRow>,
     lease_columns: Option<LeaseColumns>,
     extra: Option<Vec<u8>>,
     key_id: Option<u32>,
+    form: i64,
+    mac: Option<[u8; ROW_TAG_BYTES]>,
 }
 
-impl PreparedRow {
+impl KnownRow {
     pub(super) fn row(&self) -> SessionRow<'_> {
-        let form = (NEWEST_FORM, self.key_id);
         let mut row = SessionRow::from_record(
-            &self.known.record,
+            &self.record,
             self.lease_columns.as_ref(),
-            form,
+            (self.form, self.key_id),
             self.extra.as_deref(),
         );
-        row.mac = self.known.mac.as_ref().map(<[u8; _]>::as_slice);
+        row.mac = self.mac.as_ref().map(<[u8; _]>::as_slice);
         row
+    }
+
+    /// A row that stands for any.
+    #[cfg(test)]
+    pub(super) fn of_nothing() -> Self {
+        let record = Record::vacant(Floor::default());
+        Self {
+            record,
+            lease_columns: None,
+            extra: None,
+            key_id: None,
+            form: NEWEST_FORM,
+            mac: None,
+        }
     }
 }
 
@@ -60,8 +69,15 @@ impl Shared {
         let record = self.decode(&row, ended(sql_row, first)?, |column, bytes| {
             Some(SealedCredentials { column, bytes: bytes.into() })
         })?;
-        let mac = row.mac.and_then(|mac| mac.try_into().ok());
-        Ok(KnownRow { record, mac })
+        let key_id = row.key_id.map(u32::try_from).transpose().map_err(|_| RowFault::Malformed)?;
+        Ok(KnownRow {
+            record,
+            lease_columns: row.lease_columns()?,
+            extra: row.extra.map(<[u8]>::to_vec),
+            key_id,
+            form: row.form,
+            mac: row.mac.and_then(|mac| mac.try_into().ok()),
+        })
     }
 
     /// The record of a row without its credentials. If the row's key is missing, its tag cannot be
@@ -100,7 +116,7 @@ impl Shared {
         &self,
         id: &SessionId,
         record: &Record<SealedCredentials>,
-    ) -> Result<PreparedRow, StoreError> {
+    ) -> Result<Arc<KnownRow>, StoreError> {
         let record = self.cipher.seal_for_columns(id, record)?;
         let held = record.credentials.as_ref().or(record.outbox.as_ref());
         if held.is_some_and(|sealed| sealed.bytes.len() > SEALED_BYTES) {
@@ -116,15 +132,12 @@ impl Shared {
             process: None,
         });
         let extra = session_row::extra(&record);
-        let known = Arc::new(KnownRow { record, mac: None });
-        let mut prepared = PreparedRow { known, lease_columns, extra, key_id };
+        let (form, mac) = (NEWEST_FORM, None);
+        let mut row = KnownRow { record, lease_columns, extra, key_id, form, mac };
         // After all other columns are set, because the tag covers them.
-        let input = prepared.row().tag_input(id);
-        let mac = self.tags.lock().tag(&self.cipher, id, key_id, &input)?;
-        if let Some(known) = Arc::get_mut(&mut prepared.known) {
-            known.mac = mac;
-        }
-        Ok(prepared)
+        let input = row.row().tag_input(id);
+        row.mac = self.tags.lock().tag(&self.cipher, id, key_id, &input)?;
+        Ok(Arc::new(row))
     }
 }
 

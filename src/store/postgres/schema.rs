@@ -77,7 +77,7 @@ impl TableNames {
 
 /// Checks the server and the database, and migrates the tables if this is wanted.
 pub(super) async fn open(
-    client: &mut Client,
+    client: &Client,
     names: &TableNames,
     migrate: bool,
 ) -> Result<(), PostgresFault> {
@@ -117,7 +117,7 @@ async fn version(client: &Client, names: &TableNames) -> Result<Option<i32>, Pos
 
 /// In one transaction that first takes a lock: several replicas may start at once, and the second
 /// one then finds the tables of the first.
-async fn migrate_tables(client: &mut Client, names: &TableNames) -> Result<(), PostgresFault> {
+async fn migrate_tables(client: &Client, names: &TableNames) -> Result<(), PostgresFault> {
     let sql = format!(
         "BEGIN; SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); {} COMMIT",
         names.migrations_sql()

@@ -68,7 +68,7 @@ pub(super) fn mode_of(config: &Config) -> SslMode {
     match config.get_ssl_mode() {
         DriverSslMode::Disable => SslMode::Disable,
         DriverSslMode::Require => SslMode::VerifyFull,
-        _ => default_mode(config),
+        DriverSslMode::Prefer | _ => default_mode(config),
     }
 }
 

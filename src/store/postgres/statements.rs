@@ -6,16 +6,14 @@
 use super::schema::TableNames;
 use crate::store::session_row::{ColumnKind, column_kinds};
 
-/// Casts a name that came as a parameter to the collation of the tables.
-const NAMES: &str = "provider COLLATE \"C\" AS provider, tenant COLLATE \"C\" AS tenant,
+/// Names that came as parameters, with the collation of the tables.
+pub(super) const NAMES: &str = "provider COLLATE \"C\" AS provider, tenant COLLATE \"C\" AS tenant,
     token_id COLLATE \"C\" AS token_id";
 
 /// The statements of one store.
 pub(super) struct Statements {
     /// Reads rows by their names, with the floor and the time.
     pub(super) load: String,
-    /// Writes rows whose version is the expected one, and their news.
-    pub(super) update: String,
     /// Writes new rows if the floor is the expected one, and their news.
     pub(super) insert: String,
     /// Deletes rows whose version is the expected one, with their news, and raises the floor.
@@ -37,7 +35,6 @@ impl Statements {
     pub(super) fn new(names: &TableNames) -> Self {
         Self {
             load: names.fill(&load()),
-            update: names.fill(&update()),
             insert: names.fill(&insert()),
             delete: names.fill(&delete()),
             due: names.fill(DUE),
@@ -75,29 +72,18 @@ impl Statements {
     }
 }
 
+/// The type of the values of a column.
+pub(super) fn type_name(kind: ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Count | ColumnKind::Number => "bigint",
+        ColumnKind::Bytes => "bytea",
+    }
+}
+
 /// The columns of a row, each with `prefix` before it.
 fn columns(prefix: &str) -> String {
     let names: Vec<_> = column_kinds().map(|(name, _)| format!("{prefix}{name}")).collect();
     names.join(", ")
-}
-
-/// `t(…)` of all parameters of a batch, with the names that its columns get.
-fn batch() -> String {
-    let mut kinds = vec!["text[]"; 3];
-    kinds.extend(["bigint[]", "bytea[]", "boolean[]", "boolean[]", "boolean[]"]);
-    kinds.extend(column_kinds().map(|(_, kind)| match kind {
-        ColumnKind::Count | ColumnKind::Number => "bigint[]",
-        ColumnKind::Bytes => "bytea[]",
-    }));
-    // The first two parameters belong to the whole batch.
-    let arrays: Vec<_> =
-        kinds.iter().enumerate().map(|(at, kind)| format!("${}::{kind}", at + 3)).collect();
-    format!(
-        "unnest({}) WITH ORDINALITY AS t(provider, tenant, token_id, expected, expected_mac,
-             keep_sealed, keep_outbox, has_news, {}, place)",
-        arrays.join(", "),
-        columns("")
-    )
 }
 
 /// `$1` to `$3`: the names. The first row has the time and the floor only.
@@ -116,51 +102,23 @@ fn load() -> String {
     )
 }
 
-/// `$1`: the time at which the batch was decided. `$2`: who writes.
-///
-/// The rows are locked in the order of their names, so that two batches never wait for each other.
-/// A row that another transaction has changed since is locked in its new version, and the write
-/// then finds that its version is not the expected one. The tag over the row must be the expected
-/// one too: after a failover that lost writes, another row may have the same version.
-fn update() -> String {
-    let kept = |name: &str| match name {
-        "sealed" => "CASE WHEN i.keep_sealed THEN s.sealed ELSE i.sealed END".to_owned(),
-        "outbox" => "CASE WHEN i.keep_outbox THEN s.outbox ELSE i.outbox END".to_owned(),
-        name => format!("i.{name}"),
-    };
-    let set: Vec<_> = column_kinds().map(|(name, _)| format!("{name} = {}", kept(name))).collect();
-    format!(
-        "WITH i AS (SELECT {NAMES}, expected, expected_mac, keep_sealed, keep_outbox, has_news, {},
-                 place FROM {}),
-         l AS MATERIALIZED (SELECT s.provider, s.tenant, s.token_id
-             FROM i JOIN {{session}} AS s USING (provider, tenant, token_id)
-             ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s),
-         u AS (UPDATE {{session}} AS s SET {} FROM l JOIN i USING (provider, tenant, token_id)
-             WHERE s.provider = i.provider AND s.tenant = i.tenant AND s.token_id = i.token_id
-                 AND s.version = i.expected AND s.mac IS NOT DISTINCT FROM i.expected_mac
-                 AND $1::bigint <= {{now}}()
-             RETURNING i.place),
-         c AS (INSERT INTO {{change}}
-                 (maker, provider, tenant, token_id, version, epoch, generation, phase)
-             SELECT $2::bigint, provider, tenant, token_id, version, epoch, generation, phase
-             FROM i JOIN u USING (place) WHERE has_news)
-         SELECT array_agg(place::int4), {{now}}() FROM u",
-        columns(""),
-        batch(),
-        set.join(", ")
-    )
-}
-
-/// `$1`: the counters of the floor, of which `expected` is the version. `$2`: who writes.
+/// `$1`: the counters of the floor. `$2`: who writes. `$3` to `$5`: the names. `$6`: whether there is
+/// news. Then the columns.
 ///
 /// The lock on the floor comes first. A delete of the same session that commits meanwhile raises
 /// the floor, and this statement then writes nothing; without the lock, the new record could begin
 /// below the deleted one.
 fn insert() -> String {
+    let arrays: Vec<_> = column_kinds()
+        .enumerate()
+        .map(|(at, (_, kind))| format!("${}::{}[]", at + 7, type_name(kind)))
+        .collect();
     format!(
         "WITH f AS MATERIALIZED (SELECT version, epoch, generation FROM {{store}} FOR SHARE),
-         i AS (SELECT {NAMES}, has_news, {}, place FROM {}),
-         n AS (INSERT INTO {{session}} (provider, tenant, token_id, {})
+         i AS (SELECT {NAMES}, has_news, {columns}, place
+             FROM unnest($3::text[], $4::text[], $5::text[], $6::boolean[], {})
+                 WITH ORDINALITY AS t(provider, tenant, token_id, has_news, {columns}, place)),
+         n AS (INSERT INTO {{session}} (provider, tenant, token_id, {columns})
              SELECT i.provider, i.tenant, i.token_id, {} FROM f JOIN i
                  ON ARRAY[f.version, f.epoch, f.generation] = $1::bigint[]
              ON CONFLICT DO NOTHING RETURNING provider, tenant, token_id),
@@ -169,24 +127,23 @@ fn insert() -> String {
              SELECT $2::bigint, provider, tenant, token_id, version, epoch, generation, phase
              FROM i JOIN n USING (provider, tenant, token_id) WHERE has_news)
          SELECT array_agg(place::int4), {{now}}() FROM i JOIN n USING (provider, tenant, token_id)",
-        columns(""),
-        batch(),
-        columns(""),
-        columns("i.")
+        arrays.join(", "),
+        columns("i."),
+        columns = columns(""),
     )
 }
 
-/// `$1`: who writes. `$2` to `$4`: the names. `$5`: the expected versions. `$6` to `$8`: the news.
-/// `$9`: whether there are news. `$10` to `$12`: the floors.
+/// `$1`: who writes. `$2` to `$4`: the names. `$5`: the expected versions. `$6` to `$8`: the news;
+/// `NULL` if there is none. `$9` to `$11`: the floors.
 fn delete() -> String {
     format!(
         "WITH f AS MATERIALIZED (SELECT true AS locked FROM {{store}} FOR UPDATE),
-         i AS (SELECT {NAMES}, expected, version, epoch, generation, has_news, floor_version,
-                 floor_epoch, floor_generation, place
+         i AS (SELECT {NAMES}, expected, version, epoch, generation, floor_version, floor_epoch,
+                 floor_generation, place
              FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
-                 $7::bigint[], $8::bigint[], $9::boolean[], $10::bigint[], $11::bigint[],
-                 $12::bigint[]) WITH ORDINALITY AS t(provider, tenant, token_id, expected, version,
-                 epoch, generation, has_news, floor_version, floor_epoch, floor_generation, place)),
+                 $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+                 WITH ORDINALITY AS t(provider, tenant, token_id, expected, version, epoch,
+                     generation, floor_version, floor_epoch, floor_generation, place)),
          l AS MATERIALIZED (SELECT s.provider, s.tenant, s.token_id
              FROM (SELECT i.* FROM f JOIN i ON f.locked) AS i
              JOIN {{session}} AS s USING (provider, tenant, token_id)
@@ -202,7 +159,7 @@ fn delete() -> String {
          c AS (INSERT INTO {{change}}
                  (maker, provider, tenant, token_id, version, epoch, generation)
              SELECT $1::bigint, provider, tenant, token_id, version, epoch, generation
-             FROM i JOIN d USING (place) WHERE has_news)
+             FROM i JOIN d USING (place) WHERE version IS NOT NULL)
          SELECT array_agg(place::int4), {{now}}() FROM d"
     )
 }

@@ -214,12 +214,7 @@ impl Turn<'_> {
         open
     }
 
-    fn after_write(
-        &mut self,
-        mut job: OpenJob,
-        write: PendingWrite,
-        place: usize,
-    ) -> Option<OpenJob> {
+    fn after_write(&self, mut job: OpenJob, write: PendingWrite, place: usize) -> Option<OpenJob> {
         match self.written.of(place) {
             Ok(true) => {
                 let outcome = write.done(&self.shared.known, &job.job.id);

@@ -5,11 +5,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::Shared;
-use super::batch::{Batch, RowToDelete, RowToWrite};
+use super::batch::{Batch, RowToDelete, RowToWrite, changed_columns};
 use super::connections::Connection;
 use super::database_clock::DatabaseTime;
 use super::pending_write::{PendingWrite, WriteKind};
 use super::postgres_fault::PostgresFault;
+use super::update_sql::{NewsOf, update_many, update_one};
 use crate::key::SessionId;
 use crate::store::Floor;
 use crate::store::encoding::encode_counter;
@@ -78,9 +79,15 @@ impl Shared {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = Batch::of_writes(rows);
+        let columns = changed_columns(rows);
+        let has_news = rows.iter().any(|row| row.has_news);
+        let news = if has_news { NewsOf::SomeRows } else { NewsOf::NoRow };
+        let (sql, batch) = match rows {
+            [row] => (update_one(&self.names, &columns, news), Batch::of_update(row, &columns)),
+            rows => (update_many(&self.names, &columns, news), Batch::of_updates(rows, &columns)),
+        };
         let before = [(&at.0 as _, Type::INT8), (&self.maker as _, Type::INT8)];
-        let answer = connection.query(&self.statements.update, &batch.parameters(&before)).await?;
+        let answer = connection.query(&sql, &batch.parameters(&before)).await?;
         self.places(&answer)
     }
 
@@ -93,7 +100,7 @@ impl Shared {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = Batch::of_writes(rows);
+        let batch = Batch::of_inserts(rows);
         let floor = [floor.version, floor.epoch, floor.generation].map(encode_counter).to_vec();
         let before = [(&floor as _, Type::INT8_ARRAY), (&self.maker as _, Type::INT8)];
         let answer = connection.query(&self.statements.insert, &batch.parameters(&before)).await?;

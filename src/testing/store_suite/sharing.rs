@@ -97,7 +97,7 @@ pub(super) async fn a_stop_holds_for_its_tenant_until_the_server_accepts_the_cli
     let Some(SharedStop { tenant, code, probe, .. }) = stop else { panic!("it is not stopped") };
     assert_eq!((version, tenant, probe), (1, Some(tenant_of("tenant")), None));
     assert_eq!(code.as_deref(), Some("invalid_client"));
-    assert_eq!(all(&fixture, 10).await, [client.key.clone()]);
+    assert_eq!(all(&fixture, 10).await, std::slice::from_ref(&client.key));
     assert!(client.accept(version).await);
     let accepted = SharedClient { version: 2, ..SharedClient::default() };
     assert_eq!(client.read().await, accepted);

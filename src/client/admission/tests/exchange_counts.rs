@@ -62,7 +62,7 @@ async fn a_scheduled_exchange_that_a_caller_joins_is_counted_once() {
     let (joined, device) = (Notify::new(), device(1));
     let entrant = Entrant { session: &device, lane: SCHEDULED };
     let mut entry =
-        Box::pin(setup.admission.enter(&setup.clock, entrant, None, joined.notified(), no_store));
+        Box::pin(setup.admission.enter(&setup.clock, entrant, None, (joined.notified(), no_store)));
     assert!(poll(&mut entry).is_pending());
     assert_eq!(setup.counts(), (2, 1));
     joined.notify_waiters();

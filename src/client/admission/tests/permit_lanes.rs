@@ -41,7 +41,7 @@ impl Setup {
         let entry = async move {
             let session = device(7);
             let entrant = Entrant { session: &session, lane: SCHEDULED };
-            self.admission.enter(&self.clock, entrant, scheduled_permit, joined, no_store).await
+            self.admission.enter(&self.clock, entrant, scheduled_permit, (joined, no_store)).await
         };
         (join, Box::pin(entry))
     }
@@ -210,7 +210,7 @@ fn an_exchange_that_was_joined_early_keeps_its_permit_and_leaves_the_schedules_l
     let enter = |scheduled_permit, joined| {
         let entrant = Entrant { session: &session, lane: SCHEDULED };
         let entry =
-            setup.admission.enter(&setup.clock, entrant, scheduled_permit, joined, no_store);
+            setup.admission.enter(&setup.clock, entrant, scheduled_permit, (joined, no_store));
         entry.now_or_never().expect("it waits for a permit")
     };
     drop(enter(None, ready(())).expect("a caller's refresh is not the schedule's"));

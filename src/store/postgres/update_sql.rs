@@ -1,0 +1,103 @@
+//! The text of an update, which names only the columns that it changes.
+//!
+//! A claim changes few columns, and the server parses and plans the text each time, because no
+//! statement is prepared.
+
+use super::schema::TableNames;
+use super::statements::{NAMES, type_name};
+use crate::store::session_row::{ColumnKind, column_kinds};
+
+/// What an update writes into the feed of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NewsOf {
+    NoRow,
+    SomeRows,
+}
+
+/// The update of one row. `$1`: the time at which it was decided. `$2`: who writes. `$3` to `$5`: the
+/// name. `$6`: the version that the row must have, and `$7` its tag: after a failover that lost
+/// writes, another row may have the same version. Then the columns.
+pub(super) fn update_one(names: &TableNames, columns: &[usize], news: NewsOf) -> String {
+    let set = set_clause(columns, |at, _, _| format!("${}", at + 8));
+    let update = format!(
+        "UPDATE {{session}} AS s SET {set}
+         WHERE s.provider = $3 COLLATE \"C\" AND s.tenant = $4 COLLATE \"C\"
+             AND s.token_id = $5 COLLATE \"C\" AND s.version = $6
+             AND s.mac IS NOT DISTINCT FROM $7 AND $1::bigint <= {{now}}()"
+    );
+    names.fill(&match news {
+        NewsOf::NoRow => {
+            // Names the second parameter, which is there in any case.
+            format!("{update} AND $2::bigint IS NOT NULL RETURNING ARRAY[1], {{now}}()")
+        }
+        NewsOf::SomeRows => format!(
+            "WITH u AS ({update} RETURNING s.version, s.epoch, s.generation, s.phase)
+             INSERT INTO {{change}}
+                 (maker, provider, tenant, token_id, version, epoch, generation, phase)
+             SELECT $2::bigint, $3, $4, $5, version, epoch, generation, phase FROM u
+             RETURNING ARRAY[1], {{now}}()"
+        ),
+    })
+}
+
+/// The update of several rows. Parameters as for one row, each an array, and between the tags and
+/// the columns whether there is news; behind the columns, for each column of bytes, whether it
+/// stays.
+///
+/// The rows are locked in the order of their names, so that two batches never wait for each other.
+/// A row that another transaction has changed since is locked in its new version, and the write
+/// then finds that its version is not the expected one.
+pub(super) fn update_many(names: &TableNames, columns: &[usize], news: NewsOf) -> String {
+    let of = |at: &usize| column_kinds().nth(*at);
+    let named: Vec<_> = columns.iter().filter_map(of).collect();
+    let kept: Vec<_> = named.iter().filter(|(_, kind)| *kind == ColumnKind::Bytes).collect();
+    let (mut inputs, mut arrays) = (String::new(), String::new());
+    for (at, (name, kind)) in named.iter().enumerate() {
+        inputs.push_str(&format!(", {name}"));
+        arrays.push_str(&format!(", ${}::{}[]", at + 9, type_name(*kind)));
+    }
+    for (at, (name, _)) in kept.iter().enumerate() {
+        inputs.push_str(&format!(", keep_{name}"));
+        arrays.push_str(&format!(", ${}::boolean[]", at + 9 + named.len()));
+    }
+    let set = set_clause(columns, |_, name, kind| match kind {
+        ColumnKind::Bytes => {
+            format!("CASE WHEN i.keep_{name} THEN s.{name} ELSE i.{name} END")
+        }
+        ColumnKind::Count | ColumnKind::Number => format!("i.{name}"),
+    });
+    let told = match news {
+        NewsOf::NoRow => "",
+        NewsOf::SomeRows => {
+            ", c AS (INSERT INTO {change}
+                 (maker, provider, tenant, token_id, version, epoch, generation, phase)
+             SELECT $2::bigint, provider, tenant, token_id, version, epoch, generation, phase
+             FROM u WHERE has_news)"
+        }
+    };
+    names.fill(&format!(
+        "WITH i AS (SELECT {NAMES}, expected, expected_mac, has_news{inputs}, place
+             FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[],
+                 $8::boolean[]{arrays})
+                 WITH ORDINALITY AS t(provider, tenant, token_id, expected, expected_mac,
+                     has_news{inputs}, place)),
+         l AS MATERIALIZED (SELECT s.provider, s.tenant, s.token_id
+             FROM i JOIN {{session}} AS s USING (provider, tenant, token_id)
+             ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s),
+         u AS (UPDATE {{session}} AS s SET {set} FROM l JOIN i USING (provider, tenant, token_id)
+             WHERE s.provider = i.provider AND s.tenant = i.tenant AND s.token_id = i.token_id
+                 AND s.version = i.expected AND s.mac IS NOT DISTINCT FROM i.expected_mac
+                 AND $1::bigint <= {{now}}()
+             RETURNING i.place, i.has_news, s.provider, s.tenant, s.token_id, s.version, s.epoch,
+                 s.generation, s.phase){told}
+         SELECT array_agg(place::int4), {{now}}() FROM u WHERE $2::bigint IS NOT NULL"
+    ))
+}
+
+/// `name = value` of each of the columns.
+fn set_clause(columns: &[usize], value: impl Fn(usize, &str, ColumnKind) -> String) -> String {
+    let named = columns.iter().filter_map(|column| column_kinds().nth(*column)).enumerate();
+    let set: Vec<_> =
+        named.map(|(at, (name, kind))| format!("{name} = {}", value(at, name, kind))).collect();
+    set.join(", ")
+}
