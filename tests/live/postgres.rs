@@ -1,9 +1,12 @@
-//! PostgreSQL: the cluster of the tests, and what stands between it and a client.
+//! PostgreSQL: the cluster of the tests, what stands between it and a client, and the store on it.
 
 mod cluster;
+mod faults;
 mod large_table;
 mod pool;
 mod proxy;
+mod replicas;
+mod statements;
 mod store_suite;
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};

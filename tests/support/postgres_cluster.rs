@@ -92,7 +92,8 @@ impl PostgresCluster {
     /// One cluster for all tests of this process that do not stop it. It ends with the process.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<PostgresCluster> = OnceCell::const_new();
-        SHARED.get_or_init(Self::start).await
+        let options = ClusterOptions { max_connections: 300, ..ClusterOptions::default() };
+        SHARED.get_or_init(|| Self::start_with(options)).await
     }
 
     /// Starts a cluster and waits until it takes connections.

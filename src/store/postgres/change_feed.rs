@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::Shared;
+use super::connections::Connection;
 use super::database_clock::DatabaseTime;
 use super::holder_rows::REMEMBERED_FOR;
 use super::postgres_fault::PostgresFault;
@@ -48,19 +49,41 @@ impl Shared {
         limit: usize,
     ) -> Result<Changes, PostgresFault> {
         let connection = self.connections.get(&self.connections.reads).await?;
-        let position = since.map(Position::decode);
-        let (asked, known) = match position {
-            None => (Position::default(), false),
-            Some(Some(position)) => (position, true),
-            // Not a cursor of this store.
-            Some(None) => (Position::default(), false),
+        let limit = limit.max(1);
+        let Some(cursor) = since else {
+            // Only the snapshot is wanted.
+            let page = self.page_of_changes(&connection, None, 0).await?;
+            return Ok(Page { news: Some(Vec::new()), ..page }.changes());
         };
+        let position = Position::decode(cursor);
+        let continues = position.as_ref().is_some_and(|position| position.to.is_some());
+        let first = self.page_of_changes(&connection, position, limit).await?;
+        match &first.news {
+            // The end of a snapshot that was taken for an earlier page. What came since is told
+            // too, or `more` would deny it.
+            Some(news) if continues && !first.more => {
+                let left = limit.saturating_sub(news.len());
+                let rest = self.page_of_changes(&connection, Some(first.next.clone()), left);
+                Ok(first.followed_by(rest.await?).changes())
+            }
+            Some(_) | None => Ok(first.changes()),
+        }
+    }
+
+    /// At most `limit` changes after a position. Without one, or if it cannot be used, none: then
+    /// anything may have changed.
+    async fn page_of_changes(
+        &self,
+        connection: &Connection,
+        position: Option<Position>,
+        limit: usize,
+    ) -> Result<Page, PostgresFault> {
+        // One more than is told shows whether there is more.
+        let read_at_most = position.as_ref().map_or(0, |_| encode_limit(limit.saturating_add(1)));
+        let known = position.is_some();
+        let asked = position.unwrap_or_default();
         let from = Snapshot::parse(&asked.from).unwrap_or_default();
         let own = (!self.has_several_owners()).then_some(self.maker);
-        // One more than is told shows whether there is more. Without a cursor only the snapshot is
-        // wanted.
-        let limit = limit.max(1);
-        let read_at_most = if known { encode_limit(limit.saturating_add(1)) } else { 0 };
         let parameters = [
             (&from.after as _, Type::TEXT),
             (&from.under_way as _, Type::TEXT_ARRAY),
@@ -76,22 +99,19 @@ impl Shared {
         let to: String = head.try_get(1)?;
         let feed: i64 = head.try_get(2)?;
         let begin = Position { feed, at, from: to.clone(), to: None, number: 0 };
-        if since.is_none() {
-            return Ok(Changes { cursor: begin.encode(), news: Some(Vec::new()), more: false });
-        }
         let many: i64 = head.try_get(3)?;
         let usable = known && asked.is_usable((feed, at), &from, &to) && many <= MAX_NEWS;
         if !usable {
-            return Ok(Changes { cursor: begin.encode(), news: None, more: false });
+            return Ok(Page { next: begin, news: None, more: false });
         }
         let mut told: Vec<_> = rows.iter().filter_map(read_news).collect();
         let more = told.len() > limit;
         told.truncate(limit);
-        let last = told.last().map_or(0, |(number, _)| *number);
+        let last = told.last().map_or(asked.number, |(number, _)| *number);
         // If there is more, it is the rest of the same snapshot.
         let next = if more { Position { to: Some(to), number: last, ..asked } } else { begin };
         let news = Some(told.into_iter().map(|(_, of)| of).collect());
-        Ok(Changes { cursor: next.encode(), news, more })
+        Ok(Page { next, news, more })
     }
 
     /// Removes old changes, and supervisors that ended long ago.
@@ -109,6 +129,30 @@ impl Shared {
         let age = nanos(REMEMBERED_FOR);
         connection.query(&self.statements.purge_holders, &[(&age as _, Type::INT8)]).await?;
         Ok(())
+    }
+}
+
+/// A part of the feed.
+struct Page {
+    next: Position,
+    /// `None` if anything may have changed.
+    news: Option<Vec<News>>,
+    more: bool,
+}
+
+impl Page {
+    /// This page and the one after it.
+    fn followed_by(mut self, rest: Self) -> Self {
+        let (Some(news), Some(of_rest)) = (&mut self.news, rest.news) else {
+            // Of what came since, the next page says that it cannot be told.
+            return Self { more: true, ..self };
+        };
+        news.extend(of_rest);
+        Self { next: rest.next, more: rest.more, ..self }
+    }
+
+    fn changes(self) -> Changes {
+        Changes { cursor: self.next.encode(), news: self.news, more: self.more }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A process on a file, which carries out the orders from its standard input.
+//! A process on a store, which carries out the orders from its standard input.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,7 +11,6 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
 use session_warden::event::{EventKind, Events};
 use session_warden::provider::oauth2::{OAuth2, Password};
-use session_warden::store::sqlite::SqliteStore;
 use session_warden::testing::{CrashPoint, CrashPoints, Fate};
 use session_warden::transport::TransportConfig;
 use session_warden::{Error, PermissionToken, Session, SessionKey, Supervisor};
@@ -95,7 +94,7 @@ impl Process {
             log_to(logs);
         }
         let points = CrashPoints::new();
-        let store = Arc::new(Witness::new(SqliteStore::open(&setup.database).unwrap()));
+        let store = Arc::new(Witness::new(setup.database.open().await));
         let supervisor = Supervisor::builder()
             .crash_points(&points)
             .policy(policy(setup.waits))

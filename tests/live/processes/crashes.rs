@@ -4,10 +4,27 @@ use std::time::Instant;
 
 use session_warden::testing::{CrashPoint, Fate};
 
-use super::orders::{BUDGET, Operation, Outcome, Rotates};
+use super::database::StoreKind;
+use super::orders::{BUDGET, HOLD, LEASE, Operation, Outcome, Rotates};
 use super::process_fixture::{KEY, ProcessFixture, is_generation, is_lost, now};
 use super::replica::Replica;
-use super::server::{Seen, Server, seen};
+use super::server::{At, Seen, Server, seen};
+
+on_each_store! {
+    killed_before_the_claim_at_a_strict_server_the_next_process_refreshes,
+    killed_before_the_claim_at_a_server_with_grace_the_next_process_refreshes,
+    killed_after_the_claim_at_a_strict_server_the_next_process_refreshes_after_a_while,
+    killed_after_the_claim_at_a_server_with_grace_the_next_process_refreshes,
+    killed_before_the_answer_is_read_at_a_strict_server_it_is_retried_once_and_lost,
+    killed_before_the_answer_is_saved_at_a_strict_server_it_is_retried_once_and_lost,
+    killed_before_the_answer_is_read_at_a_server_with_grace_it_is_retried,
+    killed_before_the_answer_is_saved_at_a_server_with_grace_it_is_retried,
+    killed_after_the_save_at_a_strict_server_the_next_process_has_it,
+    killed_after_the_save_at_a_server_with_grace_the_next_process_has_it,
+    killed_when_all_are_told_at_a_strict_server_the_next_process_has_it,
+    killed_when_all_are_told_at_a_server_with_grace_the_next_process_has_it,
+    what_a_process_handed_out_before_it_was_killed_its_successor_hands_out_too,
+}
 
 /// When the process begins that goes on with the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +44,8 @@ struct Left {
     claimed: Instant,
 }
 
-async fn killed(server: Server, point: CrashPoint, second: Second) -> Left {
-    let fixture = ProcessFixture::new(server);
+async fn killed(at: At, point: CrashPoint, second: Second) -> Left {
+    let fixture = ProcessFixture::new(at).await;
     let mut first = fixture.established().await;
     let beside = match second {
         Second::Beside => Some(fixture.process().await),
@@ -58,11 +75,15 @@ impl Left {
         self.process.insist(Operation::Invalidate, KEY).await
     }
 
-    /// A refresh may be out, and its retry may kill the grant. A process that died cannot come
-    /// back, but its request may be queued.
+    /// A refresh may be out, and its retry may kill the grant. Only a file shows that the process
+    /// has died: it cannot come back, but its request may be queued.
     fn was_held_back(&self) {
+        let held_back = match self.fixture.store() {
+            StoreKind::File => 2 * BUDGET,
+            StoreKind::Postgres => LEASE + HOLD,
+        };
         let since = self.claimed.elapsed();
-        assert!(since >= 2 * BUDGET, "retried {since:?} after the claim");
+        assert!(since >= held_back, "retried {since:?} after the claim");
     }
 
     async fn seen(&self) -> Seen {
@@ -70,22 +91,23 @@ impl Left {
     }
 }
 
-async fn each_with_grace(row: impl AsyncFn(Server, Second)) {
-    for second in [Second::After, Second::Beside] {
+async fn each_with_grace(store: StoreKind, row: impl AsyncFn(At, Second)) {
+    let each = async |second| {
         for rotates in [Rotates::Idempotent, Rotates::Fork] {
-            row(Server::ours(rotates).await, second).await;
+            row((store, Server::ours(rotates).await), second).await;
         }
-    }
+    };
+    tokio::join!(each(Second::After), each(Second::Beside));
 }
 
-async fn each_strict(row: impl AsyncFn(Server, Second)) {
-    let each = async |second| row(Server::strict().await, second).await;
+async fn each_strict(store: StoreKind, row: impl AsyncFn(At, Second)) {
+    let each = async |second| row((store, Server::strict().await), second).await;
     tokio::join!(each(Second::After), each(Second::Beside));
 }
 
 /// Nothing was sent, so the refresh token is good: only the claim is in the way.
-async fn unsent(point: CrashPoint, server: Server, second: Second) -> Left {
-    let left = killed(server, point, second).await;
+async fn unsent(point: CrashPoint, at: At, second: Second) -> Left {
+    let left = killed(at, point, second).await;
     assert_eq!(left.seen().await, seen(0, 0));
     let better = left.better().await;
     assert!(is_generation(&better, 2), "{second:?}: {better:?}");
@@ -94,42 +116,44 @@ async fn unsent(point: CrashPoint, server: Server, second: Second) -> Left {
     left
 }
 
-#[tokio::test]
-async fn killed_before_the_claim_at_a_strict_server_the_next_process_refreshes() {
-    each_strict(async |server, second| {
-        unsent(CrashPoint::BeforeClaim, server, second).await;
+async fn killed_before_the_claim_at_a_strict_server_the_next_process_refreshes(store: StoreKind) {
+    each_strict(store, async |at, second| {
+        unsent(CrashPoint::BeforeClaim, at, second).await;
     })
     .await;
 }
 
-#[tokio::test]
-async fn killed_before_the_claim_at_a_server_with_grace_the_next_process_refreshes() {
-    each_with_grace(async |server, second| {
-        unsent(CrashPoint::BeforeClaim, server, second).await;
+async fn killed_before_the_claim_at_a_server_with_grace_the_next_process_refreshes(
+    store: StoreKind,
+) {
+    each_with_grace(store, async |at, second| {
+        unsent(CrashPoint::BeforeClaim, at, second).await;
     })
     .await;
 }
 
-#[tokio::test]
-async fn killed_after_the_claim_at_a_strict_server_the_next_process_refreshes_after_a_while() {
-    each_strict(async |server, second| {
-        unsent(CrashPoint::Claimed, server, second).await.was_held_back();
+async fn killed_after_the_claim_at_a_strict_server_the_next_process_refreshes_after_a_while(
+    store: StoreKind,
+) {
+    each_strict(store, async |at, second| {
+        unsent(CrashPoint::Claimed, at, second).await.was_held_back();
     })
     .await;
 }
 
-#[tokio::test]
-async fn killed_after_the_claim_at_a_server_with_grace_the_next_process_refreshes() {
-    each_with_grace(async |server, second| {
-        unsent(CrashPoint::Claimed, server, second).await;
+async fn killed_after_the_claim_at_a_server_with_grace_the_next_process_refreshes(
+    store: StoreKind,
+) {
+    each_with_grace(store, async |at, second| {
+        unsent(CrashPoint::Claimed, at, second).await;
     })
     .await;
 }
 
 /// The one loss that cannot be avoided: only the killed process had the new refresh token. The one
 /// retry shows it.
-async fn spent_at_a_strict_server(point: CrashPoint, server: Server, second: Second) {
-    let left = killed(server, point, second).await;
+async fn spent_at_a_strict_server(point: CrashPoint, at: At, second: Second) {
+    let left = killed(at, point, second).await;
     assert_eq!(left.seen().await, seen(1, 0));
     let better = left.better().await;
     left.was_held_back();
@@ -138,20 +162,22 @@ async fn spent_at_a_strict_server(point: CrashPoint, server: Server, second: Sec
     left.fixture.is_lost_in_doubt(&left.process).await;
 }
 
-#[tokio::test]
-async fn killed_before_the_answer_is_read_at_a_strict_server_it_is_retried_once_and_lost() {
-    each_strict(|server, second| spent_at_a_strict_server(CrashPoint::Sent, server, second)).await;
+async fn killed_before_the_answer_is_read_at_a_strict_server_it_is_retried_once_and_lost(
+    store: StoreKind,
+) {
+    each_strict(store, |at, second| spent_at_a_strict_server(CrashPoint::Sent, at, second)).await;
 }
 
-#[tokio::test]
-async fn killed_before_the_answer_is_saved_at_a_strict_server_it_is_retried_once_and_lost() {
+async fn killed_before_the_answer_is_saved_at_a_strict_server_it_is_retried_once_and_lost(
+    store: StoreKind,
+) {
     let point = CrashPoint::Received;
-    each_strict(|server, second| spent_at_a_strict_server(point, server, second)).await;
+    each_strict(store, |at, second| spent_at_a_strict_server(point, at, second)).await;
 }
 
 /// The retry comes within the grace.
-async fn spent_within_the_grace(point: CrashPoint, server: Server, second: Second) {
-    let left = killed(server, point, second).await;
+async fn spent_within_the_grace(point: CrashPoint, at: At, second: Second) {
+    let left = killed(at, point, second).await;
     assert_eq!(left.seen().await, seen(1, 0));
     let better = left.better().await;
     assert!(is_generation(&better, 2), "{second:?}: {better:?}");
@@ -159,22 +185,19 @@ async fn spent_within_the_grace(point: CrashPoint, server: Server, second: Secon
     left.fixture.is_good_at(&left.process, 2).await;
 }
 
-#[tokio::test]
-async fn killed_before_the_answer_is_read_at_a_server_with_grace_it_is_retried() {
-    each_with_grace(|server, second| spent_within_the_grace(CrashPoint::Sent, server, second))
-        .await;
+async fn killed_before_the_answer_is_read_at_a_server_with_grace_it_is_retried(store: StoreKind) {
+    each_with_grace(store, |at, second| spent_within_the_grace(CrashPoint::Sent, at, second)).await;
 }
 
-#[tokio::test]
-async fn killed_before_the_answer_is_saved_at_a_server_with_grace_it_is_retried() {
+async fn killed_before_the_answer_is_saved_at_a_server_with_grace_it_is_retried(store: StoreKind) {
     let point = CrashPoint::Received;
-    each_with_grace(|server, second| spent_within_the_grace(point, server, second)).await;
+    each_with_grace(store, |at, second| spent_within_the_grace(point, at, second)).await;
 }
 
-/// The saved token is in the file, and the server gets no request. A process that ran before and
+/// The saved token is in the store, and the server gets no request. A process that ran before and
 /// has the first token finds the saved one when an API rejects the first.
-async fn saved(point: CrashPoint, server: Server, second: Second) {
-    let left = killed(server, point, second).await;
+async fn saved(point: CrashPoint, at: At, second: Second) {
+    let left = killed(at, point, second).await;
     if second == Second::Beside {
         let found = left.process.insist(Operation::Invalidate, KEY).await;
         assert!(is_generation(&found, 2), "{found:?}");
@@ -183,31 +206,28 @@ async fn saved(point: CrashPoint, server: Server, second: Second) {
     left.fixture.is_good_at(&left.process, 2).await;
 }
 
-#[tokio::test]
-async fn killed_after_the_save_at_a_strict_server_the_next_process_has_it() {
-    each_strict(|server, second| saved(CrashPoint::Committed, server, second)).await;
+async fn killed_after_the_save_at_a_strict_server_the_next_process_has_it(store: StoreKind) {
+    each_strict(store, |at, second| saved(CrashPoint::Committed, at, second)).await;
 }
 
-#[tokio::test]
-async fn killed_after_the_save_at_a_server_with_grace_the_next_process_has_it() {
-    each_with_grace(|server, second| saved(CrashPoint::Committed, server, second)).await;
+async fn killed_after_the_save_at_a_server_with_grace_the_next_process_has_it(store: StoreKind) {
+    each_with_grace(store, |at, second| saved(CrashPoint::Committed, at, second)).await;
 }
 
-#[tokio::test]
-async fn killed_when_all_are_told_at_a_strict_server_the_next_process_has_it() {
-    each_strict(|server, second| saved(CrashPoint::Replied, server, second)).await;
+async fn killed_when_all_are_told_at_a_strict_server_the_next_process_has_it(store: StoreKind) {
+    each_strict(store, |at, second| saved(CrashPoint::Replied, at, second)).await;
 }
 
-#[tokio::test]
-async fn killed_when_all_are_told_at_a_server_with_grace_the_next_process_has_it() {
-    each_with_grace(|server, second| saved(CrashPoint::Replied, server, second)).await;
+async fn killed_when_all_are_told_at_a_server_with_grace_the_next_process_has_it(store: StoreKind) {
+    each_with_grace(store, |at, second| saved(CrashPoint::Replied, at, second)).await;
 }
 
 /// Killed as soon as it has reported its token, time after time: every reported token is on the
 /// disk.
-#[tokio::test]
-async fn what_a_process_handed_out_before_it_was_killed_its_successor_hands_out_too() {
-    let fixture = ProcessFixture::new(Server::strict().await);
+async fn what_a_process_handed_out_before_it_was_killed_its_successor_hands_out_too(
+    store: StoreKind,
+) {
+    let fixture = ProcessFixture::new((store, Server::strict().await)).await;
     let mut process = fixture.established().await;
     for generation in 2..6 {
         let told = process.token(Operation::Refresh, KEY).await;

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rusqlite::Connection;
-use session_warden::store::sqlite::SqliteStore;
-use session_warden::store::{RecordFilter, Store};
+use session_warden::store::RecordFilter;
 use session_warden::testing::{FakeAuthServer, FakeRotation};
 use tempfile::TempDir;
 
+use super::database::{Database, Reader, StoreKind};
 use super::front::Front;
 use super::history::{Down, History, Reading};
 use super::orders::{
-    GRACE, Operation, Outcome, Rotates, Seen, Setup, Took, Waits, boot_now, keys, name_of,
+    GRACE, Operation, Outcome, Rotates, Seen, Setup, Took, Waits, boot_now, name_of,
 };
 use super::process_fixture::now;
 use super::replica::{Replica, pause};
@@ -38,7 +38,7 @@ pub struct Crowd {
     pub folder: TempDir,
     setup: Setup,
     places: Vec<Place>,
-    reader: SqliteStore,
+    reader: Reader,
     _front: Front,
     _turn: tokio::sync::MutexGuard<'static, ()>,
 }
@@ -70,7 +70,7 @@ impl Crowd {
     /// With every session established. Token requests take up to `way` to get there, and as long
     /// back.
     pub async fn new(
-        processes: usize,
+        (store, processes): (StoreKind, usize),
         rotates: Rotates,
         (waits, way): (Waits, Duration),
         logged: bool,
@@ -88,7 +88,7 @@ impl Crowd {
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
         let setup = Setup {
-            database: folder.path().join("sessions.db"),
+            database: Database::new(store, folder.path()).await,
             issuer: front.url().to_owned(),
             api: format!("{}/resource", server.url()),
             rotation: rotates,
@@ -98,7 +98,7 @@ impl Crowd {
         let start = (0..processes).map(|_| Replica::start(&setup, &history));
         let place = |process| Place(Mutex::new(Arc::new(process)));
         let places: Vec<_> = join_all(start).await.into_iter().map(place).collect();
-        let reader = SqliteStore::builder(&setup.database).key_ring(keys()).open().unwrap();
+        let reader = setup.database.reader().await;
         let (_front, _turn) = (front, turn);
         let crowd = Self { server, history, folder, setup, places, reader, _front, _turn };
         let first = crowd.places[0].process();
@@ -140,12 +140,12 @@ impl Crowd {
     }
 
     pub async fn looks(&self) {
-        let listed =
-            self.reader.list(&RecordFilter::default(), None, 256).await.expect("it can be read");
+        let store = self.reader.store();
+        let listed = store.list(&RecordFilter::default(), None, 256).await.expect("it can be read");
         let ids: Vec<_> = listed.into_iter().map(|listed| listed.id).collect();
         // A list shows no tokens.
         let start = boot_now();
-        let read = self.reader.load_many(&ids).await;
+        let read = store.load_many(&ids).await;
         let end = boot_now();
         for (id, found) in ids.iter().zip(read) {
             let Some(found) = found.expect("it can be read") else { continue };
@@ -204,9 +204,10 @@ impl Crowd {
         self.history.down(Down { pid, from, until, has_lock });
     }
 
-    /// Whether a process has the lock for writing, and keeps it.
+    /// Whether a process has the lock of the file for writing, and keeps it. PostgreSQL has none.
     async fn is_locked(&self) -> bool {
-        let file = Connection::open(&self.setup.database).unwrap();
+        let Some(file) = self.setup.database.file() else { return false };
+        let file = Connection::open(file).unwrap();
         file.busy_timeout(Duration::ZERO).unwrap();
         for _ in 0..150 {
             if file.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok() {
@@ -235,7 +236,7 @@ impl Crowd {
     /// After this the files may be read as files: to do so beside a connection of the same process
     /// would take its locks from it.
     pub async fn reads_no_more(&self) {
-        self.reader.shutdown().await;
+        self.reader.close().await;
     }
 
     /// Ends all processes; how long their statements took.

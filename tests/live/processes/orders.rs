@@ -14,6 +14,8 @@ use session_warden::store::{Phase, Record};
 use session_warden::testing::{CrashPoint, Fate};
 use sha2::{Digest, Sha256};
 
+use super::database::Database;
+
 /// The name under which a server's client is registered.
 pub const PROVIDER: &str = "server";
 
@@ -67,7 +69,7 @@ pub fn hash(secret: &str) -> String {
     hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The key ring of the file.
+/// The key ring of the store.
 pub fn keys() -> KeyRing {
     KeyRing::new(1, MasterKey::from([1; 32]))
 }
@@ -75,7 +77,7 @@ pub fn keys() -> KeyRing {
 /// The setup of a process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setup {
-    pub database: PathBuf,
+    pub database: Database,
     pub issuer: String,
     /// An API that responds with 200 only to a valid access token.
     pub api: String,

@@ -4,10 +4,22 @@ use std::time::Instant;
 
 use session_warden::testing::{CrashPoint, Fate};
 
+use super::database::StoreKind;
 use super::orders::{HOLD, LEASE, Operation, Outcome, Rotates};
 use super::process_fixture::{KEY, ProcessFixture, is_generation, is_lost, now};
 use super::replica::{Ordered, Replica, pause};
-use super::server::{Seen, Server, seen};
+use super::server::{At, Seen, Server, seen};
+
+on_each_store! {
+    stopped_before_its_claim_a_process_uses_what_the_other_got,
+    stopped_after_its_claim_at_a_strict_server_a_process_does_not_send_any_more,
+    stopped_after_its_claim_at_a_server_with_grace_a_process_does_not_send_any_more,
+    stopped_with_the_answer_a_process_that_comes_back_within_the_hold_saves_it_for_all,
+    stopped_with_the_answer_beyond_the_hold_at_a_strict_server_no_dead_token_is_handed_out,
+    stopped_with_the_answer_at_a_server_with_grace_a_process_uses_what_the_other_got,
+    stopped_after_the_save_a_process_holds_nobody_up,
+    of_ten_processes_that_refresh_at_once_one_asks_and_all_get_the_same,
+}
 
 /// Two processes that hold the first token, one of which has stopped at a step of its refresh.
 struct Paused {
@@ -21,8 +33,8 @@ struct Paused {
 }
 
 impl Paused {
-    async fn at(point: CrashPoint, server: Server) -> Self {
-        let fixture = ProcessFixture::new(server);
+    async fn at(point: CrashPoint, at: At) -> Self {
+        let fixture = ProcessFixture::new(at).await;
         let (stopped, other) = (fixture.established().await, fixture.process().await);
         let token = other.token(Operation::Use, KEY).await;
         assert_eq!((token.generation, token.works), (1, Some(true)));
@@ -68,15 +80,15 @@ impl Paused {
     }
 }
 
-async fn each_with_grace(row: impl AsyncFn(Server)) {
-    let of = async |rotates| row(Server::ours(rotates).await).await;
+async fn each_with_grace(store: StoreKind, row: impl AsyncFn(At)) {
+    let of = async |rotates| row((store, Server::ours(rotates).await)).await;
     tokio::join!(of(Rotates::Idempotent), of(Rotates::Fork));
 }
 
 /// The other process refreshes in its place. The stopped one must not send the same token
 /// afterwards.
-async fn unsent(point: CrashPoint, server: Server) {
-    let mut paused = Paused::at(point, server).await;
+async fn unsent(point: CrashPoint, at: At) {
+    let mut paused = Paused::at(point, at).await;
     let other = paused.other_gets().await;
     assert!(is_generation(&other, 2), "{other:?}");
     paused.lease_ends().await;
@@ -86,26 +98,28 @@ async fn unsent(point: CrashPoint, server: Server) {
     paused.ends_well().await;
 }
 
-#[tokio::test]
-async fn stopped_before_its_claim_a_process_uses_what_the_other_got() {
-    let strict = async || unsent(CrashPoint::BeforeClaim, Server::strict().await).await;
-    tokio::join!(strict(), each_with_grace(|server| unsent(CrashPoint::BeforeClaim, server)));
+async fn stopped_before_its_claim_a_process_uses_what_the_other_got(store: StoreKind) {
+    let strict = async || unsent(CrashPoint::BeforeClaim, (store, Server::strict().await)).await;
+    tokio::join!(strict(), each_with_grace(store, |at| unsent(CrashPoint::BeforeClaim, at)));
 }
 
-#[tokio::test]
-async fn stopped_after_its_claim_at_a_strict_server_a_process_does_not_send_any_more() {
-    unsent(CrashPoint::Claimed, Server::strict().await).await;
+async fn stopped_after_its_claim_at_a_strict_server_a_process_does_not_send_any_more(
+    store: StoreKind,
+) {
+    unsent(CrashPoint::Claimed, (store, Server::strict().await)).await;
 }
 
-#[tokio::test]
-async fn stopped_after_its_claim_at_a_server_with_grace_a_process_does_not_send_any_more() {
-    each_with_grace(|server| unsent(CrashPoint::Claimed, server)).await;
+async fn stopped_after_its_claim_at_a_server_with_grace_a_process_does_not_send_any_more(
+    store: StoreKind,
+) {
+    each_with_grace(store, |at| unsent(CrashPoint::Claimed, at)).await;
 }
 
 /// It has the only copy of the new token, and comes back with it in time.
-#[tokio::test]
-async fn stopped_with_the_answer_a_process_that_comes_back_within_the_hold_saves_it_for_all() {
-    let mut paused = Paused::at(CrashPoint::Received, Server::strict().await).await;
+async fn stopped_with_the_answer_a_process_that_comes_back_within_the_hold_saves_it_for_all(
+    store: StoreKind,
+) {
+    let mut paused = Paused::at(CrashPoint::Received, (store, Server::strict().await)).await;
     let waits = paused.other.order(Operation::Invalidate, KEY);
     paused.lease_ends().await;
     let own = paused.goes_on().await;
@@ -121,9 +135,10 @@ async fn stopped_with_the_answer_a_process_that_comes_back_within_the_hold_saves
 
 /// The retry of the other process ended the grant, and with it the tokens of the stopped one. They
 /// are refreshed before they are handed out.
-#[tokio::test]
-async fn stopped_with_the_answer_beyond_the_hold_at_a_strict_server_no_dead_token_is_handed_out() {
-    let mut paused = Paused::at(CrashPoint::Received, Server::strict().await).await;
+async fn stopped_with_the_answer_beyond_the_hold_at_a_strict_server_no_dead_token_is_handed_out(
+    store: StoreKind,
+) {
+    let mut paused = Paused::at(CrashPoint::Received, (store, Server::strict().await)).await;
     let other = paused.other_gets().await;
     assert!(is_lost(&other), "{other:?}");
     let since = paused.claimed.0.elapsed();
@@ -143,10 +158,11 @@ async fn stopped_with_the_answer_beyond_the_hold_at_a_strict_server_no_dead_toke
     paused.fixture.history().check();
 }
 
-#[tokio::test]
-async fn stopped_with_the_answer_at_a_server_with_grace_a_process_uses_what_the_other_got() {
-    each_with_grace(async |server| {
-        let mut paused = Paused::at(CrashPoint::Received, server).await;
+async fn stopped_with_the_answer_at_a_server_with_grace_a_process_uses_what_the_other_got(
+    store: StoreKind,
+) {
+    each_with_grace(store, async |at| {
+        let mut paused = Paused::at(CrashPoint::Received, at).await;
         let other = paused.other_gets().await;
         assert!(is_generation(&other, 2), "{other:?}");
         assert_eq!(paused.seen().await, seen(2, 1));
@@ -159,8 +175,8 @@ async fn stopped_with_the_answer_at_a_server_with_grace_a_process_uses_what_the_
 }
 
 /// No process need wait for it: its tokens are saved.
-async fn saved(server: Server) {
-    let mut paused = Paused::at(CrashPoint::Committed, server).await;
+async fn saved(at: At) {
+    let mut paused = Paused::at(CrashPoint::Committed, at).await;
     let other = paused.other_gets().await;
     assert!(is_generation(&other, 2), "{other:?}");
     paused.lease_ends().await;
@@ -170,16 +186,14 @@ async fn saved(server: Server) {
     paused.ends_well().await;
 }
 
-#[tokio::test]
-async fn stopped_after_the_save_a_process_holds_nobody_up() {
-    let strict = async || saved(Server::strict().await).await;
-    tokio::join!(strict(), each_with_grace(saved));
+async fn stopped_after_the_save_a_process_holds_nobody_up(store: StoreKind) {
+    let strict = async || saved((store, Server::strict().await)).await;
+    tokio::join!(strict(), each_with_grace(store, saved));
 }
 
-#[tokio::test]
-async fn of_ten_processes_that_refresh_at_once_one_asks_and_all_get_the_same() {
+async fn of_ten_processes_that_refresh_at_once_one_asks_and_all_get_the_same(store: StoreKind) {
     for server in [Server::strict().await, Server::ours(Rotates::Idempotent).await] {
-        let fixture = ProcessFixture::new(server);
+        let fixture = ProcessFixture::new((store, server)).await;
         let mut processes = vec![fixture.established().await];
         for _ in 1..10 {
             processes.push(fixture.process().await);

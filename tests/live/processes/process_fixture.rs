@@ -1,22 +1,23 @@
-//! A server, a file, and processes on it.
+//! A server, a store, and processes on it.
 
 use std::time::Instant;
 
 use session_warden::SessionKey;
 use session_warden::key::{ProviderName, SessionId};
-use session_warden::store::sqlite::SqliteStore;
-use session_warden::store::{Record, Store};
+use session_warden::store::Record;
 use tempfile::TempDir;
 
+use super::database::{Database, StoreKind};
 use super::history::History;
-use super::orders::{Handed, Operation, Outcome, PROVIDER, Setup, TENANT, USUAL, keys};
+use super::orders::{Handed, Operation, Outcome, PROVIDER, Setup, TENANT, USUAL};
 use super::replica::Replica;
-use super::server::{Seen, Server};
+use super::server::{At, Seen, Server};
 
 /// The session that most tests are about.
 pub const KEY: &str = "device";
 
 pub struct ProcessFixture {
+    store: StoreKind,
     server: Server,
     setup: Setup,
     history: History,
@@ -24,17 +25,21 @@ pub struct ProcessFixture {
 }
 
 impl ProcessFixture {
-    pub fn new(server: Server) -> Self {
+    pub async fn new((store, server): At) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let setup = Setup {
-            database: folder.path().join("sessions.db"),
+            database: Database::new(store, folder.path()).await,
             issuer: server.issuer(),
             api: server.api(),
             rotation: server.rotates(),
             waits: USUAL,
             logs: None,
         };
-        Self { server, setup, history: History::default(), _folder: folder }
+        Self { store, server, setup, history: History::default(), _folder: folder }
+    }
+
+    pub fn store(&self) -> StoreKind {
+        self.store
     }
 
     /// One more process.
@@ -50,13 +55,13 @@ impl ProcessFixture {
         process
     }
 
-    /// The record of the session of [`KEY`] in the file.
+    /// The record of the session of [`KEY`] in the store.
     pub async fn record(&self) -> Record {
-        let store = SqliteStore::builder(&self.setup.database).key_ring(keys()).open().unwrap();
+        let reader = self.setup.database.reader().await;
         let key = SessionKey::new(TENANT, KEY).unwrap();
         let id = SessionId::new(ProviderName::new(PROVIDER).unwrap(), key);
-        let found = store.load(&id).await.unwrap().expect("it was established");
-        store.shutdown().await;
+        let found = reader.store().load(&id).await.unwrap().expect("it was established");
+        reader.close().await;
         found.record
     }
 

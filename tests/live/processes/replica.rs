@@ -19,7 +19,7 @@ use super::history::History;
 use super::orders::{Answer, Handed, Operation, Order, Outcome, Setup, Took, What};
 use crate::peer::in_time;
 
-/// A process on the file. It is killed when this is dropped, and when its parent ends.
+/// A process on the store. It is killed when this is dropped, and when its parent ends.
 pub struct Replica {
     child: Child,
     pid: Pid,
@@ -245,13 +245,21 @@ pub async fn pause(ms: u64) {
 
 mod tests {
     use super::*;
+    use crate::processes::database::StoreKind;
     use crate::processes::orders::Rotates;
     use crate::processes::process_fixture::{KEY, ProcessFixture, is_generation};
     use crate::processes::server::Server;
 
-    #[tokio::test]
-    async fn a_process_that_is_stopped_answers_when_it_goes_on_and_ends_when_it_is_told() {
-        let fixture = ProcessFixture::new(Server::ours(Rotates::Strict).await);
+    on_each_store! {
+        a_process_that_is_stopped_answers_when_it_goes_on_and_ends_when_it_is_told,
+        a_process_stops_at_a_step_and_not_one_further,
+        orders_run_at_once_and_sessions_do_not_wait_for_each_other,
+    }
+
+    async fn a_process_that_is_stopped_answers_when_it_goes_on_and_ends_when_it_is_told(
+        store: StoreKind,
+    ) {
+        let fixture = ProcessFixture::new((store, Server::ours(Rotates::Strict).await)).await;
         let process = fixture.established().await;
         process.stop();
         process.stopped().await;
@@ -268,9 +276,8 @@ mod tests {
     }
 
     /// The next step is less than a millisecond away.
-    #[tokio::test]
-    async fn a_process_stops_at_a_step_and_not_one_further() {
-        let fixture = ProcessFixture::new(Server::ours(Rotates::Strict).await);
+    async fn a_process_stops_at_a_step_and_not_one_further(store: StoreKind) {
+        let fixture = ProcessFixture::new((store, Server::ours(Rotates::Strict).await)).await;
         let process = fixture.established().await;
         let steps = [
             (CrashPoint::BeforeClaim, false, 0, 0),
@@ -300,9 +307,8 @@ mod tests {
         fixture.is_good_at(&process, 7).await;
     }
 
-    #[tokio::test]
-    async fn orders_run_at_once_and_sessions_do_not_wait_for_each_other() {
-        let fixture = ProcessFixture::new(Server::ours(Rotates::Strict).await);
+    async fn orders_run_at_once_and_sessions_do_not_wait_for_each_other(store: StoreKind) {
+        let fixture = ProcessFixture::new((store, Server::ours(Rotates::Strict).await)).await;
         let process = fixture.process().await;
         let keys: Vec<_> = (0..20).map(|n| format!("device-{n}")).collect();
         let orders: Vec<_> =

@@ -2,8 +2,12 @@
 
 use session_warden::testing::{FakeAuthServer, FakeRotation};
 
+use super::database::StoreKind;
 use super::orders::{GRACE, Rotates};
 use crate::oidc_peer::{OidcPeer, Options};
+
+/// A store and a server.
+pub type At = (StoreKind, Server);
 
 /// A server of another author, whose refresh tokens can be used once, and the fake server of this
 /// crate.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::crowd::Crowd;
+use super::database::StoreKind;
 use super::orders::{Outcome, Rotates, Waits};
 use super::rules;
 use crate::secret_scan::files_with_secret;
@@ -34,7 +35,7 @@ fn seed() -> u64 {
 async fn storm(rotates: Rotates) {
     let seed = seed();
     println!("{SEED}={seed}");
-    let mut crowd = Crowd::new(3, rotates, (WAITS, WAY), true).await;
+    let mut crowd = Crowd::new((StoreKind::File, 3), rotates, (WAITS, WAY), true).await;
     crowd.storms(TIME, seed).await;
     let settled = crowd.settles().await;
     crowd.reads_no_more().await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::crowd::{Crowd, all_keys, is_restless};
+use super::database::StoreKind;
 use super::history::Book;
 use super::orders::{Rotates, Span, Took, USUAL};
 use super::pulse::{Health, Pulse, unhindered};
@@ -52,8 +53,8 @@ fn share_fairly(counts: &[usize]) {
     assert!(least * 3 >= *most, "some starve: {counts:?}");
 }
 
-async fn together(processes: usize, rotates: Rotates) {
-    let mut crowd = Crowd::new(processes, rotates, (USUAL, Duration::ZERO), false).await;
+async fn together(store: StoreKind, processes: usize, rotates: Rotates) {
+    let mut crowd = Crowd::new((store, processes), rotates, (USUAL, Duration::ZERO), false).await;
     let pids = crowd.pids();
     let pulse = Pulse::start(crowd.folder.path());
     crowd.calls(TIME, 1).await;
@@ -92,14 +93,17 @@ fn holds(book: &Book, crowd: &Crowd) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_processes_ask_once_for_each_refresh_and_none_starves() {
-    together(2, Rotates::Strict).await;
+on_each_store! {
+    two_processes_ask_once_for_each_refresh_and_none_starves,
+    four_processes_ask_once_for_each_refresh_and_none_starves,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_processes_ask_once_for_each_refresh_and_none_starves() {
-    together(4, Rotates::Strict).await;
+async fn two_processes_ask_once_for_each_refresh_and_none_starves(store: StoreKind) {
+    together(store, 2, Rotates::Strict).await;
+}
+
+async fn four_processes_ask_once_for_each_refresh_and_none_starves(store: StoreKind) {
+    together(store, 4, Rotates::Strict).await;
 }
 
 mod tests {

@@ -1,13 +1,12 @@
 //! The store of a process, which reports each statement and how long it took.
 
 use std::future::Future;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::seal::KeyRing;
-use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{
     Attempt, Changes, Cursor, Due, DuePage, Intent, Listed, Outcome, Owner, Presence, RecordFilter,
     Resealed, SettleTo, Statement, Store, StoreContext, StoreError, Stored,
@@ -17,12 +16,12 @@ use super::child::{DEED, write};
 use super::orders::{Deed, Did, Seen, Span, Took, boot_now, hash, name_of};
 
 pub struct Witness {
-    inner: SqliteStore,
+    inner: Arc<dyn Store>,
     took: Mutex<Took>,
 }
 
 impl Witness {
-    pub fn new(inner: SqliteStore) -> Self {
+    pub fn new(inner: Arc<dyn Store>) -> Self {
         Self { inner, took: Mutex::default() }
     }
 

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use tokio::sync::OnceCell;
+
 use super::keeper::Keeper;
 use super::programs::{self, Account};
 use super::{PostgresCluster, ReservedPort, SUPERUSER, USER, connect, name_of, until_ready};
@@ -27,10 +29,24 @@ impl Default for PoolOptions {
 pub struct PgBouncer {
     keeper: Keeper,
     port: ReservedPort,
+    /// The database of [`url`](PgBouncer::url).
     database: String,
 }
 
 impl PgBouncer {
+    /// One PgBouncer for all databases of [`PostgresCluster::shared`], with two connections to each.
+    /// It ends with the process.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<PgBouncer> = OnceCell::const_new();
+        let options = PoolOptions { default_pool_size: 2, max_client_conn: 1_000 };
+        SHARED
+            .get_or_init(async || {
+                let cluster = PostgresCluster::shared().await;
+                Self::run(cluster, ("*", SUPERUSER), options).await
+            })
+            .await
+    }
+
     /// Starts a PgBouncer for one database, given by URL or name, and waits until it has passed a
     /// connection on.
     ///
@@ -38,17 +54,24 @@ impl PgBouncer {
     ///
     /// If PgBouncer is missing, or does not become ready.
     pub async fn start(cluster: &PostgresCluster, database: &str, options: PoolOptions) -> Self {
-        let (port, database) = (ReservedPort::new(), name_of(database).to_owned());
-        let server = format!(
-            "host={} port={} dbname={database}",
-            cluster.keeper.folder().display(),
-            cluster.port.number()
-        );
+        let database = name_of(database);
+        Self::run(cluster, (database, database), options).await
+    }
+
+    /// A PgBouncer for the databases of this pattern, of which it is tried with one.
+    async fn run(
+        cluster: &PostgresCluster,
+        (pattern, tried): (&str, &str),
+        options: PoolOptions,
+    ) -> Self {
+        let (port, database) = (ReservedPort::new(), tried.to_owned());
+        let server =
+            format!("host={} port={}", cluster.keeper.folder().display(), cluster.port.number());
         let account = Account::for_servers();
         let folder = account.new_folder();
         let settings = settings(&folder, port.number(), options);
         let file = folder.join("pgbouncer.ini");
-        account.write(&file, &format!("[databases]\n{database} = {server}\n{settings}"));
+        account.write(&file, &format!("[databases]\n{pattern} = {server}\n{settings}"));
         let users = format!("\"{USER}\" \"\"\n\"{SUPERUSER}\" \"\"\n");
         account.write(&folder.join("users"), &users);
         let program = programs::administrators("pgbouncer");
@@ -60,7 +83,12 @@ impl PgBouncer {
 
     /// The URL of the database through the pool.
     pub fn url(&self) -> String {
-        format!("postgres://{USER}@{}/{}", self.address(), self.database)
+        self.url_of(&self.database)
+    }
+
+    /// The URL of another database through the pool, given by URL or name.
+    pub fn url_of(&self, database: &str) -> String {
+        format!("postgres://{USER}@{}/{}", self.address(), name_of(database))
     }
 
     /// Where PgBouncer listens.
@@ -100,6 +128,7 @@ admin_users = {SUPERUSER}
 pool_mode = transaction
 default_pool_size = {default_pool_size}
 max_client_conn = {max_client_conn}
+server_idle_timeout = 10
 ",
         folder.join("users").display()
     )

@@ -1,0 +1,9 @@
+//! PostgreSQL, the network to it and PgBouncer fail while supervisors work.
+
+mod change_feed;
+mod lost_answers;
+mod openings;
+mod partition;
+mod restarts;
+mod stopped_writer;
+mod tls;
