@@ -2,6 +2,7 @@
 
 mod cluster;
 mod large_table;
+mod model;
 mod pool;
 mod proxy;
 mod store_suite;
