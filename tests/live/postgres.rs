@@ -1,6 +1,7 @@
-//! PostgreSQL: the cluster of the tests, and what stands between it and a client.
+//! PostgreSQL: the cluster of the tests, what stands between it and a client, and its store.
 
 mod cluster;
+mod copying;
 mod large_table;
 mod model;
 mod pool;
