@@ -66,6 +66,10 @@ mod spans;
 mod spatium;
 mod sqlite;
 mod store;
+#[path = "../support/store_model.rs"]
+mod store_model;
+#[path = "../support/store_statements.rs"]
+mod store_statements;
 mod support;
 mod types;
 mod wrappers;

@@ -19,4 +19,8 @@ mod processes;
 mod secret_scan;
 mod servers;
 mod sessions;
+#[path = "../support/store_model.rs"]
+mod store_model;
+#[path = "../support/store_statements.rs"]
+mod store_statements;
 mod wsgi_peer;

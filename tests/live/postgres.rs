@@ -1,13 +1,16 @@
 //! PostgreSQL: the cluster of the tests, what stands between it and a client, and the store on it.
 
 mod cluster;
+mod copying;
 mod faults;
 mod large_table;
+mod model;
 mod pool;
 mod proxy;
 mod replicas;
 mod statements;
 mod store_suite;
+
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 

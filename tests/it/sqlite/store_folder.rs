@@ -1,31 +1,28 @@
 //! A folder with a database, and stores that open it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use session_warden::SessionKey;
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::provider::Rotation;
-use session_warden::seal::{KeyRing, MasterKey};
+use session_warden::seal::KeyRing;
 use session_warden::store::sqlite::{SqliteBuilder, SqliteStore};
 use session_warden::store::{
-    Attempt, Changes, Claim, ClaimId, Close, Commit, Cursor, Done, Due, DuePage, Ends, Intent,
-    Listed, Outcome, Owner, Presence, Record, RecordFilter, Resealed, Statement, Store,
-    StoreContext, StoreError, Stored, TakeOver,
+    Changes, Cursor, Due, DuePage, Listed, Outcome, Owner, Presence, Record, RecordFilter,
+    Resealed, Statement, Store, StoreContext, StoreError, Stored,
 };
 use session_warden::supervisor::SupervisorBuilder;
 use session_warden::testing::{Faults, ManualClock, ScriptedProvider};
-use session_warden::token::{Credentials, Tokens};
 use tempfile::TempDir;
 
 use crate::fixtures::{Fixture, ScriptedFixture};
+pub use crate::store_statements::{
+    ENDS, LEASE, access, attempt, claim, close, commit, credentials, delete, done, exchange, found,
+    granted, id, id_of, ring, take_over,
+};
 use crate::support::LIFE;
-
-/// How long the claims of these tests hold.
-pub const LEASE: Duration = Duration::from_secs(20);
 
 /// A folder that is deleted with its test, and the clock of the stores in it.
 pub struct Folder {
@@ -65,11 +62,6 @@ impl Folder {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
         entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
     }
-}
-
-/// A ring of one key, the same for each number.
-pub fn ring(number: u8) -> KeyRing {
-    KeyRing::new(number.into(), MasterKey::from([number; 32]))
 }
 
 /// A process on a file, with one session. Time stands still until the test moves it, so that no
@@ -192,109 +184,4 @@ impl Store for AlternatingStore {
     ) -> Result<Option<Changes>, StoreError> {
         self.next().changes(since, limit).await
     }
-}
-
-pub fn id(name: &str) -> SessionId {
-    id_of("tenant", name)
-}
-
-pub fn id_of(tenant: &str, name: &str) -> SessionId {
-    let key = SessionKey::new(tenant, name).unwrap();
-    SessionId::new(ProviderName::new("p").unwrap(), key)
-}
-
-pub fn credentials(name: &str) -> Arc<Credentials> {
-    let attributes: Arc<str> = Arc::from(format!("{{\"name\":\"{name}\"}}"));
-    let tokens = Tokens::new(attributes)
-        .with_access_token(
-            format!("access-{name}"),
-            Some(SystemTime::UNIX_EPOCH + ManualClock::START_WALL + LIFE),
-        )
-        .with_refresh_token(format!("refresh-{name}"), None)
-        .with_token_secret(format!("secret-{name}"));
-    Arc::new(Credentials::new(tokens, "https://login.example.com", "client"))
-}
-
-/// When they end, and when they are due.
-pub const ENDS: Ends = Ends {
-    access_in: Some(LIFE),
-    refresh_in: None,
-    due_in: Some(Duration::from_secs(700)),
-    announce_in: None,
-    retry_in: None,
-};
-
-/// The access token of a record.
-pub fn access(record: &Record) -> Option<&str> {
-    let credentials = record.credentials.as_ref()?;
-    credentials.tokens().access_token().map(|token| token.expose_secret())
-}
-
-/// The stored record of a session.
-pub async fn found(store: &impl Store, id: &SessionId) -> Record {
-    store.load(id).await.unwrap().unwrap().record
-}
-
-pub fn claim(owner: Owner, intent: Intent, known: Option<(u64, u64)>) -> Claim {
-    let (id, replaces) = (ClaimId(fastrand::u64(..)), None);
-    let (epoch, generation) = (known.map(|known| known.0), known.map_or(0, |known| known.1));
-    Claim { id, replaces, owner, intent, epoch, generation, lease: LEASE }
-}
-
-/// The attempt under a claim that was granted.
-pub fn attempt(claim: &Claim, done: Done) -> Attempt {
-    Attempt { base: done.generation, fence: done.fence, claim: claim.id }
-}
-
-/// Claims a session that must be free.
-pub async fn granted(
-    store: &impl Store,
-    id: &SessionId,
-    claim: Claim,
-) -> Result<(u64, Attempt), StoreError> {
-    let done = done(Ok(store.apply(id, Statement::Claim(claim)).await?));
-    Ok((done.epoch, attempt(&claim, done)))
-}
-
-/// The commit of the tokens that an exchange under this claim got.
-pub fn commit(intent: Intent, (epoch, attempt): (u64, Attempt), name: &str) -> Statement {
-    let credentials = credentials(name);
-    Statement::Commit(Commit { intent, epoch, attempt, credentials, ends: ENDS })
-}
-
-pub fn close(generation: u64) -> Statement {
-    let claim = ClaimId(fastrand::u64(..));
-    Statement::Close(Close { generation, claim, owner: Owner(1), lease: LEASE })
-}
-
-/// By a process that waits only for the end of the lease, or of its holder.
-pub fn take_over(claim: ClaimId) -> Statement {
-    let (hold, hold_of_dead) = (Duration::ZERO, Duration::ZERO);
-    Statement::TakeOver(TakeOver { claim, hold, hold_of_dead, hold_back: hold })
-}
-
-/// The outcome, which must be `Done`.
-#[track_caller]
-pub fn done(outcome: Result<Outcome, StoreError>) -> Done {
-    match outcome {
-        Ok(Outcome::Done(done)) => done,
-        other => panic!("not done: {other:?}"),
-    }
-}
-
-/// Claims and commits, like an exchange that succeeds. Returns the record after that.
-pub async fn exchange(
-    store: &impl Store,
-    id: &SessionId,
-    intent: Intent,
-    name: &str,
-) -> Result<Done, StoreError> {
-    let known = store.load(id).await?.map(|found| (found.record.epoch, found.record.generation));
-    let claim = granted(store, id, claim(Owner(1), intent, known)).await?;
-    Ok(done(Ok(store.apply(id, commit(intent, claim, name)).await?)))
-}
-
-/// Deletes a session that must exist.
-pub async fn delete(store: &impl Store, id: &SessionId) -> Done {
-    done(store.apply(id, Statement::Delete).await)
 }
