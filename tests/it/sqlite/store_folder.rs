@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 use crate::fixtures::{Fixture, ScriptedFixture};
 pub use crate::store_statements::{
-    ENDS, LEASE, access, attempt, claim, close, commit, credentials, delete, done, exchange, found,
-    granted, id, id_of, ring, take_over,
+    LEASE, access, claim, close, commit, credentials, delete, done, exchange, found, granted, id,
+    id_of, ring, take_over,
 };
 use crate::support::LIFE;
 

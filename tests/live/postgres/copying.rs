@@ -1,7 +1,5 @@
 //! Copies of a store from a file to PostgreSQL and back.
 
-use std::sync::Arc;
-
 use session_warden::error::LostReason;
 use session_warden::key::SessionId;
 use session_warden::store::postgres::PostgresStore;
@@ -30,7 +28,7 @@ async fn records_of_every_phase_go_to_postgres_and_back_although_connections_are
     }
     let cluster = PostgresCluster::shared().await;
     let database = cluster.new_database().await;
-    let proxy = Arc::new(StoppableProxy::start(cluster.address()).await);
+    let proxy = StoppableProxy::start(cluster.address()).await;
     let builder = PostgresStore::builder(&proxy.url(&database)).key_ring(ring(2));
     let middle = builder.open().await.unwrap();
 
@@ -44,20 +42,20 @@ async fn records_of_every_phase_go_to_postgres_and_back_although_connections_are
     }
 }
 
-/// Copies in parts. Before each part all connections are cut, and while it runs the proxy stops,
-/// so that the part fails; the same part is then copied again.
+/// Copies in parts. While a part is copied for the first time, all connections are cut again and
+/// again. The same part is then copied once more.
 async fn copy_with_cuts(
     from: &dyn Store,
     to: &dyn Store,
-    (proxy, side): (&Arc<StoppableProxy>, CopySide),
+    (proxy, side): (&StoppableProxy, CopySide),
 ) {
     let (mut after, mut failures, mut copied) = (None, 0, 0);
     loop {
         let options = CopyOptions { after: after.clone(), limit: Some(50) };
-        let cutting = tokio::spawn(cut_often(Arc::clone(proxy)));
-        let failed = copy_store(from, to, options.clone()).await;
-        cutting.abort();
-        drop(cutting.await);
+        let failed = tokio::select! {
+            failed = copy_store(from, to, options.clone()) => failed,
+            () = cut_often(proxy) => panic!("the cuts never end"),
+        };
         if let Err(failed) = &failed {
             assert_eq!(failed.side(), side);
             failures += 1;
@@ -82,7 +80,7 @@ async fn copy_with_cuts(
 }
 
 /// Cuts all connections again and again.
-async fn cut_often(proxy: Arc<StoppableProxy>) {
+async fn cut_often(proxy: &StoppableProxy) {
     loop {
         proxy.cut_all();
         tokio::task::yield_now().await;
