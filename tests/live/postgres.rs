@@ -11,7 +11,6 @@ mod replicas;
 mod statements;
 mod store_suite;
 
-
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 /// The only row and column of the answer.
