@@ -4,7 +4,7 @@ mod cluster;
 mod faults;
 mod pool;
 mod proxy;
-mod replicas;
+pub mod replicas;
 mod statements;
 mod store_suite;
 
