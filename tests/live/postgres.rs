@@ -7,7 +7,7 @@ mod large_table;
 mod model;
 mod pool;
 mod proxy;
-mod replicas;
+pub mod replicas;
 mod statements;
 mod store_suite;
 

@@ -33,6 +33,7 @@ mod pulse;
 mod replica;
 mod rules;
 mod server;
+mod soak;
 mod storms;
 mod together;
 mod witness;

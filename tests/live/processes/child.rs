@@ -18,6 +18,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 
+use super::database::until_it_is_there;
 use super::orders::{
     Answer, Did, Handed, Operation, Order, Outcome, PROVIDER, Setup, TENANT, What, boot_now, hash,
     keys, name_of, policy,
@@ -95,16 +96,17 @@ impl Process {
         }
         let points = CrashPoints::new();
         let store = Arc::new(Witness::new(setup.database.open().await));
-        let supervisor = Supervisor::builder()
-            .crash_points(&points)
-            .policy(policy(setup.waits))
-            .key_ring(keys())
-            .store(Arc::clone(&store))
-            .transport(TransportConfig::default().allow_loopback_http())
-            .provider(PROVIDER, provider)
-            .start()
-            .await
-            .unwrap();
+        let start = async || {
+            let builder = Supervisor::builder()
+                .crash_points(&points)
+                .policy(policy(setup.waits))
+                .key_ring(keys())
+                .store(Arc::clone(&store))
+                .transport(TransportConfig::default().allow_loopback_http())
+                .provider(PROVIDER, provider.clone());
+            builder.start().await
+        };
+        let supervisor = until_it_is_there(start).await;
         let api = reqwest::Client::builder().no_proxy().build().unwrap();
         let (events, setup) = (Mutex::new(supervisor.subscribe()), setup.clone());
         Self { supervisor, store, events, points, setup, handed: Mutex::default(), api }

@@ -20,7 +20,7 @@ use super::process_fixture::now;
 use super::replica::{Replica, pause};
 use crate::secret_scan::SECRET;
 
-/// Token ids, which both tenants have.
+/// How many token ids both tenants have, where a test does not say it.
 const IDS: usize = 8;
 
 /// So many sessions are also established and revoked while other callers use them.
@@ -36,8 +36,11 @@ pub struct Crowd {
     pub server: FakeAuthServer,
     pub history: History,
     pub folder: TempDir,
-    setup: Setup,
+    ids: usize,
+    waits: Waits,
     places: Vec<Place>,
+    /// Whether its store fails at times.
+    fails: bool,
     reader: Reader,
     _front: Front,
     _turn: tokio::sync::MutexGuard<'static, ()>,
@@ -47,18 +50,54 @@ pub struct Crowd {
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Where there is always a process; not always the same.
-struct Place(Mutex<Arc<Replica>>);
+struct Place {
+    setup: Setup,
+    process: Mutex<Arc<Replica>>,
+}
 
 impl Place {
+    async fn new(setup: Setup, history: &History) -> Self {
+        let process = Mutex::new(Arc::new(Replica::start(&setup, history).await));
+        Self { setup, process }
+    }
+
     fn process(&self) -> Arc<Replica> {
-        Arc::clone(&self.0.lock().unwrap())
+        Arc::clone(&self.process.lock().unwrap())
     }
 }
 
-/// The keys of both tenants.
-pub fn all_keys() -> Vec<String> {
-    let of = |tenant| (0..IDS).map(move |id| format!("{tenant}/device-{id}"));
-    of("a").chain(of("b")).collect()
+/// How a crowd is set up.
+pub struct Plan {
+    /// With its logs and what else is in files.
+    pub folder: TempDir,
+    /// The ways to the store, one for each process.
+    pub databases: Vec<Database>,
+    /// The way of the reader.
+    pub reader: Database,
+    /// How many token ids both tenants have.
+    pub ids: usize,
+    pub rotates: Rotates,
+    pub waits: Waits,
+    /// Token requests take up to so long to get to the server, and as long back.
+    pub way: Duration,
+    pub logged: bool,
+    /// Whether the store fails at times.
+    pub fails: bool,
+}
+
+impl Plan {
+    /// Processes that do the usual on a new store, which does not fail.
+    pub async fn new(
+        (store, processes): (StoreKind, usize),
+        rotates: Rotates,
+        (waits, way): (Waits, Duration),
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = Database::new(store, folder.path()).await;
+        let databases = vec![reader.clone(); processes];
+        let (ids, logged, fails) = (IDS, false, false);
+        Self { folder, databases, reader, ids, rotates, waits, way, logged, fails }
+    }
 }
 
 /// Whether this key may be without a session now and then.
@@ -67,15 +106,10 @@ pub fn is_restless(key: &str) -> bool {
 }
 
 impl Crowd {
-    /// With every session established. Token requests take up to `way` to get there, and as long
-    /// back.
-    pub async fn new(
-        (store, processes): (StoreKind, usize),
-        rotates: Rotates,
-        (waits, way): (Waits, Duration),
-        logged: bool,
-    ) -> Self {
+    /// With every session established.
+    pub async fn new(plan: Plan) -> Self {
         let turn = TURN.lock().await;
+        let Plan { folder, databases, reader, ids, rotates, waits, way, logged, fails } = plan;
         let rotation = match rotates {
             Rotates::Strict => FakeRotation::Strict,
             Rotates::Idempotent => FakeRotation::Idempotent(GRACE),
@@ -83,28 +117,29 @@ impl Crowd {
         };
         let server = FakeAuthServer::builder().rotation(rotation).access_lifetime(LIFE);
         let server = server.token_prefix(SECRET).start().await.expect("a port is free");
-        let (folder, history) = (tempfile::tempdir().unwrap(), History::default());
+        let history = History::default();
         let front = Front::start(server.url(), &history, way).await;
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
-        let setup = Setup {
-            database: Database::new(store, folder.path()).await,
-            issuer: front.url().to_owned(),
-            api: format!("{}/resource", server.url()),
-            rotation: rotates,
-            waits,
-            logs: logged.then_some(logs),
-        };
-        let start = (0..processes).map(|_| Replica::start(&setup, &history));
-        let place = |process| Place(Mutex::new(Arc::new(process)));
-        let places: Vec<_> = join_all(start).await.into_iter().map(place).collect();
-        let reader = setup.database.reader().await;
+        let places = databases.into_iter().map(|database| {
+            let (issuer, api) = (front.url().to_owned(), format!("{}/resource", server.url()));
+            let (rotation, logs) = (rotates, logged.then(|| logs.clone()));
+            Place::new(Setup { database, issuer, api, rotation, waits, logs }, &history)
+        });
+        let (places, reader) = (join_all(places).await, reader.reader().await);
         let (_front, _turn) = (front, turn);
-        let crowd = Self { server, history, folder, setup, places, reader, _front, _turn };
+        let crowd =
+            Self { server, history, folder, ids, waits, places, fails, reader, _front, _turn };
         let first = crowd.places[0].process();
-        let keys = all_keys();
+        let keys = crowd.all_keys();
         join_all(keys.iter().map(|key| first.token(Operation::Establish, key))).await;
         crowd
+    }
+
+    /// The keys of both tenants.
+    pub fn all_keys(&self) -> Vec<String> {
+        let of = |tenant| (0..self.ids).map(move |id| format!("{tenant}/device-{id}"));
+        of("a").chain(of("b")).collect()
     }
 
     /// All call for so long, with a reader beside them.
@@ -114,7 +149,8 @@ impl Crowd {
             (0..CALLERS)
                 .map(move |caller| (place, fastrand::Rng::with_seed(seed + seeds(nth, caller))))
         });
-        let callers = callers.map(|(place, random)| calls(place, random, until));
+        let keys = self.all_keys();
+        let callers = callers.map(|(place, random)| calls(place, &keys, random, until));
         tokio::join!(join_all(callers), self.reads(until));
     }
 
@@ -135,19 +171,27 @@ impl Crowd {
     async fn reads(&self, until: Instant) {
         while now() < until {
             self.looks().await;
-            pause(40).await;
+            // To read many takes long.
+            pause(40.max(self.ids as u64 * 2)).await;
         }
     }
 
     pub async fn looks(&self) {
         let store = self.reader.store();
-        let listed = store.list(&RecordFilter::default(), None, 256).await.expect("it can be read");
+        let listed = store.list(&RecordFilter::default(), None, 256).await;
+        if listed.is_err() && self.fails {
+            return;
+        }
+        let listed = listed.expect("it can be read");
         let ids: Vec<_> = listed.into_iter().map(|listed| listed.id).collect();
         // A list shows no tokens.
         let start = boot_now();
         let read = store.load_many(&ids).await;
         let end = boot_now();
         for (id, found) in ids.iter().zip(read) {
+            if found.is_err() && self.fails {
+                continue;
+            }
             let Some(found) = found.expect("it can be read") else { continue };
             let (key, seen) = (name_of(id), Seen::of(&found.record));
             self.history.read(Reading { start, end, key, seen });
@@ -163,7 +207,7 @@ impl Crowd {
                 0..4 => self.kill(place).await,
                 4..7 => self.stop(&process, random.u64(150..600)).await,
                 7..9 => {
-                    let lease = self.setup.waits.lease.as_millis() as u64;
+                    let lease = self.waits.lease.as_millis() as u64;
                     self.stop(&process, lease + random.u64(100..900)).await;
                 }
                 _ => {
@@ -189,8 +233,8 @@ impl Crowd {
         let down = Down { pid: process.pid(), from, until: u64::MAX, has_lock: false };
         self.history.down(down);
         self.looks().await;
-        let next = Replica::start(&self.setup, &self.history).await;
-        *place.0.lock().unwrap() = Arc::new(next);
+        let next = Replica::start(&place.setup, &self.history).await;
+        *place.process.lock().unwrap() = Arc::new(next);
     }
 
     async fn stop(&self, process: &Replica, ms: u64) {
@@ -206,7 +250,7 @@ impl Crowd {
 
     /// Whether a process has the lock of the file for writing, and keeps it. PostgreSQL has none.
     async fn is_locked(&self) -> bool {
-        let Some(file) = self.setup.database.file() else { return false };
+        let Some(file) = self.places[0].setup.database.file() else { return false };
         let file = Connection::open(file).unwrap();
         file.busy_timeout(Duration::ZERO).unwrap();
         for _ in 0..150 {
@@ -227,7 +271,7 @@ impl Crowd {
         };
         let ((), outcomes) = tokio::join!(
             self.reads(now() + Duration::from_millis(100)),
-            join_all(all_keys().into_iter().map(settle))
+            join_all(self.all_keys().into_iter().map(settle))
         );
         self.looks().await;
         outcomes
@@ -243,7 +287,8 @@ impl Crowd {
     pub async fn ends(&mut self) -> Vec<Took> {
         let mut took = Vec::new();
         for place in std::mem::take(&mut self.places) {
-            let process = Arc::into_inner(place.0.into_inner().unwrap()).expect("nobody calls");
+            let process =
+                Arc::into_inner(place.process.into_inner().unwrap()).expect("nobody calls");
             took.push(process.quit().await);
         }
         took
@@ -254,7 +299,7 @@ impl Crowd {
     }
 
     pub fn waits(&self) -> Waits {
-        self.setup.waits
+        self.waits
     }
 }
 
@@ -264,8 +309,7 @@ fn seeds(place: usize, caller: usize) -> u64 {
 }
 
 /// Calls again and again, until then.
-async fn calls(place: &Place, mut random: fastrand::Rng, until: Instant) {
-    let keys = all_keys();
+async fn calls(place: &Place, keys: &[String], mut random: fastrand::Rng, until: Instant) {
     while now() < until {
         let key = &keys[random.usize(..keys.len())];
         let operation = match random.u8(0..100) {

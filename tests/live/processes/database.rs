@@ -9,7 +9,11 @@ use session_warden::store::postgres::PostgresStore;
 use session_warden::store::sqlite::SqliteStore;
 
 use super::orders::keys;
+use super::replica::pause;
 use crate::postgres_cluster::PostgresCluster;
+
+/// How often a process tries to open its store, ten times a second.
+const TRIES: usize = 200;
 
 /// Which store a test is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,9 @@ impl Database {
     pub async fn open(&self) -> Arc<dyn Store> {
         match self {
             Self::File(path) => Arc::new(SqliteStore::open(path).unwrap()),
-            Self::Postgres(url) => Arc::new(PostgresStore::connect(url).await.unwrap()),
+            Self::Postgres(url) => {
+                Arc::new(until_it_is_there(async || PostgresStore::connect(url).await).await)
+            }
         }
     }
 
@@ -62,6 +68,21 @@ impl Database {
     pub fn file(&self) -> Option<&Path> {
         if let Self::File(path) = self { Some(path) } else { None }
     }
+}
+
+/// Repeats what needs a database, which may have failed for a moment.
+///
+/// # Panics
+///
+/// With the error, if it fails for long.
+pub async fn until_it_is_there<T, E: std::fmt::Debug>(start: impl AsyncFn() -> Result<T, E>) -> T {
+    for _ in 0..TRIES {
+        match start().await {
+            Ok(started) => return started,
+            Err(_) => pause(100).await,
+        }
+    }
+    start().await.unwrap()
 }
 
 /// A store that is only read.

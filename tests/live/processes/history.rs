@@ -50,12 +50,32 @@ pub struct Reading {
 /// A process that was killed, or stopped and resumed.
 #[derive(Clone, Copy, Debug)]
 pub struct Down {
+    /// [`Down::ALL`] for the store itself.
     pub pid: u32,
     pub from: u64,
     /// For ever, if it was killed.
     pub until: u64,
     /// It was stopped in the middle of a write: no other process can write until it is resumed.
     pub has_lock: bool,
+}
+
+impl Down {
+    /// Stands for all processes.
+    pub const ALL: u32 = 0;
+
+    /// A failure of the store. It excuses no refresh token that is sent again.
+    pub fn of_store(from: u64, until: u64) -> Self {
+        Self { pid: Self::ALL, from, until, has_lock: false }
+    }
+
+    pub fn is_of_store(&self) -> bool {
+        self.pid == Self::ALL
+    }
+
+    /// Whether this process could not do its work.
+    pub fn is_of(&self, pid: u32) -> bool {
+        self.pid == pid || self.is_of_store()
+    }
 }
 
 impl History {

@@ -70,11 +70,12 @@ fn stored(book: &Book) -> Vec<Known<'_>> {
 
 /// Each token that was handed out, and whether it was reported as unsaved.
 fn handed(book: &Book) -> impl Iterator<Item = (&Answer, &Handed, bool)> {
-    book.answers.iter().filter_map(|answer| {
+    let owes: Vec<_> = book.deeds.iter().filter(|deed| deed.what == Did::Owes).collect();
+    book.answers.iter().filter_map(move |answer| {
         let Outcome::Token(token) = &answer.outcome else { return None };
-        let owed = book.deeds.iter().any(|deed| {
+        let owed = owes.iter().any(|deed| {
             let same = (deed.pid, &deed.key) == (answer.pid, &answer.key);
-            same && deed.what == Did::Owes && deed.end <= answer.end
+            same && deed.end <= answer.end
         });
         Some((answer, token, owed))
     })
@@ -157,7 +158,7 @@ pub fn farthest_behind(book: &Book) -> u64 {
 /// The time since when a process has run for so long at `at`.
 fn ran_since(downs: &[Down], pid: u32, at: u64, ran: u64) -> u64 {
     let mut since = at.saturating_sub(ran);
-    let mut of_process: Vec<_> = downs.iter().filter(|down| down.pid == pid).collect();
+    let mut of_process: Vec<_> = downs.iter().filter(|down| down.is_of(pid)).collect();
     of_process.sort_by_key(|down| std::cmp::Reverse(down.from));
     for down in of_process {
         if down.until > since && down.from < at {
@@ -168,7 +169,7 @@ fn ran_since(downs: &[Down], pid: u32, at: u64, ran: u64) -> u64 {
 }
 
 fn stopped(downs: &[Down], pid: u32, from: u64, until: u64) -> u64 {
-    let of_process = downs.iter().filter(|down| down.pid == pid);
+    let of_process = downs.iter().filter(|down| down.is_of(pid));
     of_process.map(|down| down.until.min(until).saturating_sub(down.from.max(from))).sum()
 }
 
@@ -259,7 +260,7 @@ pub fn claims_that_rest(book: &Book, waits: Waits) -> Vec<String> {
     let limit = u64::try_from((waits.lease + waits.hold).as_nanos()).unwrap() + NOTICED;
     let mut faults = Vec::new();
     for ((key, fence), (from, until)) in spans {
-        let locked = book.downs.iter().filter(|down| down.has_lock);
+        let locked = book.downs.iter().filter(|down| down.has_lock || down.is_of_store());
         let locked = locked.map(|down| down.until.min(until).saturating_sub(down.from.max(from)));
         let rested = until.saturating_sub(from).saturating_sub(locked.sum());
         if rested > limit {
@@ -308,7 +309,7 @@ pub fn failures(book: &Book) -> Vec<String> {
         None | Some("RetryLater" | "Superseded") => false,
         // A claim is given up after two seconds, whoever was stopped in them.
         Some("Store") => !book.downs.iter().any(|down| {
-            let its = down.has_lock || down.pid == answer.pid;
+            let its = down.has_lock || down.is_of(answer.pid);
             its && down.from <= answer.end && down.until.saturating_add(JOINED) >= answer.start
         }),
         Some(_) => !answer.outcome.wants_a_grant(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Plan};
 use super::database::StoreKind;
 use super::orders::{Outcome, Rotates, Waits};
 use super::rules;
@@ -24,22 +24,23 @@ const WAITS: Waits = Waits {
 const WAY: Duration = Duration::from_millis(60);
 
 /// Repeats a run: the same kills, stops and calls, but not the same scheduling of the machine.
-const SEED: &str = "SESSION_WARDEN_SEED";
+pub const SEED: &str = "SESSION_WARDEN_SEED";
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "how a person tells a test")]
     let told = std::env::var(SEED).ok();
     told.map_or_else(|| fastrand::u64(..1 << 32), |told| told.parse().expect("a number"))
 }
 
-async fn storm(rotates: Rotates) {
+async fn storm(store: StoreKind, rotates: Rotates) {
     let seed = seed();
     println!("{SEED}={seed}");
-    let mut crowd = Crowd::new((StoreKind::File, 3), rotates, (WAITS, WAY), true).await;
+    let plan = Plan::new((store, 3), rotates, (WAITS, WAY)).await;
+    let mut crowd = Crowd::new(Plan { logged: true, ..plan }).await;
     crowd.storms(TIME, seed).await;
     let settled = crowd.settles().await;
     crowd.reads_no_more().await;
-    assert!(has_written(crowd.folder.path()), "it is looked for where something is");
+    assert!(has_written(store, crowd.folder.path()), "it is looked for where something is");
     // I7.
     let shown = files_with_secret(crowd.folder.path());
     crowd.ends().await;
@@ -75,20 +76,23 @@ async fn storm(rotates: Rotates) {
     assert!(counts.refreshes > 30, "{counts:?}");
 }
 
-/// The database has its log beside it, and its processes have written a long log.
-fn has_written(folder: &Path) -> bool {
+/// A file has its log beside it, and its processes have written a long log.
+fn has_written(store: StoreKind, folder: &Path) -> bool {
     let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     let logs = fs::read_dir(folder.join("logs")).unwrap().flatten();
-    length(&folder.join("sessions.db-wal")) > 0
+    (store == StoreKind::Postgres || length(&folder.join("sessions.db-wal")) > 0)
         && logs.map(|log| length(&log.path())).sum::<u64>() > 10_000
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_done_to_processes_all_rules_hold_at_a_strict_server() {
-    storm(Rotates::Strict).await;
+on_each_store! {
+    whatever_is_done_to_processes_all_rules_hold_at_a_strict_server,
+    whatever_is_done_to_processes_all_rules_hold_at_a_server_with_grace,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_done_to_processes_all_rules_hold_at_a_server_with_grace() {
-    storm(Rotates::Idempotent).await;
+async fn whatever_is_done_to_processes_all_rules_hold_at_a_strict_server(store: StoreKind) {
+    storm(store, Rotates::Strict).await;
+}
+
+async fn whatever_is_done_to_processes_all_rules_hold_at_a_server_with_grace(store: StoreKind) {
+    storm(store, Rotates::Idempotent).await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::crowd::{Crowd, all_keys, is_restless};
+use super::crowd::{Crowd, Plan, is_restless};
 use super::database::StoreKind;
 use super::history::Book;
 use super::orders::{Rotates, Span, Took, USUAL};
@@ -54,7 +54,8 @@ fn share_fairly(counts: &[usize]) {
 }
 
 async fn together(store: StoreKind, processes: usize, rotates: Rotates) {
-    let mut crowd = Crowd::new((store, processes), rotates, (USUAL, Duration::ZERO), false).await;
+    let mut crowd =
+        Crowd::new(Plan::new((store, processes), rotates, (USUAL, Duration::ZERO)).await).await;
     let pids = crowd.pids();
     let pulse = Pulse::start(crowd.folder.path());
     crowd.calls(TIME, 1).await;
@@ -74,7 +75,7 @@ async fn together(store: StoreKind, processes: usize, rotates: Rotates) {
     holds(&book, &crowd);
     assert_eq!((counts.presented_twice, counts.reuses_detected, counts.grace_retries), (0, 0, 0));
     // Each key's tokens end after a second.
-    assert!(counts.refreshes > 5 * all_keys().len() as u64, "{counts:?}");
+    assert!(counts.refreshes > 5 * crowd.all_keys().len() as u64, "{counts:?}");
     are_quick(&took, &machine);
     share_fairly(&answers);
     let writes: Vec<_> = took.iter().map(|took| took.writes.len()).collect();
