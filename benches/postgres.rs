@@ -197,33 +197,36 @@ async fn tables(url: &str, sessions: usize) -> Client {
 }
 
 const CLAIM_BY_HAND: &str = "
-    WITH i AS (SELECT token_id COLLATE \"C\" AS token_id, expected, mac
-            FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS t(token_id, expected, mac)),
-        l AS MATERIALIZED (SELECT s.token_id FROM i JOIN session_warden.session AS s
-            ON s.provider = 'provider' AND s.tenant = 'tenant' AND s.token_id = i.token_id
-            ORDER BY s.token_id FOR UPDATE OF s)
+    WITH i AS (SELECT provider COLLATE \"C\" AS provider, tenant COLLATE \"C\" AS tenant,
+                token_id COLLATE \"C\" AS token_id, expected, mac
+            FROM unnest($4::text[], $5::text[], $1::text[], $2::bigint[], $3::bytea[])
+                AS t(provider, tenant, token_id, expected, mac)),
+        l AS MATERIALIZED (SELECT i.* FROM i JOIN session_warden.session AS s
+            USING (provider, tenant, token_id)
+            ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s)
     UPDATE session_warden.session AS s SET version = version + 1, fence = version + 1,
             tries = tries + 1, lease_claim = 1, lease_owner = 1, lease_intent = 1, lease_from = 1,
-            lease_until = 2, mac = i.mac
-        FROM l JOIN i USING (token_id)
-        WHERE s.provider = 'provider' AND s.tenant = 'tenant' AND s.token_id = l.token_id
-            AND s.version = i.expected";
+            lease_until = 2, mac = l.mac
+        FROM l
+        WHERE s.provider = l.provider AND s.tenant = l.tenant AND s.token_id = l.token_id
+            AND s.version = l.expected";
 
 const COMMIT_BY_HAND: &str = "
-    WITH i AS (SELECT token_id COLLATE \"C\" AS token_id, expected, sealed, mac
-            FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bytea[])
-                AS t(token_id, expected, sealed, mac)),
-        l AS MATERIALIZED (SELECT s.token_id FROM i JOIN session_warden.session AS s
-            ON s.provider = 'provider' AND s.tenant = 'tenant' AND s.token_id = i.token_id
-            ORDER BY s.token_id FOR UPDATE OF s),
+    WITH i AS (SELECT provider COLLATE \"C\" AS provider, tenant COLLATE \"C\" AS tenant,
+                token_id COLLATE \"C\" AS token_id, expected, sealed, mac
+            FROM unnest($5::text[], $6::text[], $1::text[], $2::bigint[], $3::bytea[], $4::bytea[])
+                AS t(provider, tenant, token_id, expected, sealed, mac)),
+        l AS MATERIALIZED (SELECT i.* FROM i JOIN session_warden.session AS s
+            USING (provider, tenant, token_id)
+            ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s),
         u AS (UPDATE session_warden.session AS s SET version = version + 1,
             generation = generation + 1, tries = 0, lease_claim = NULL, lease_owner = NULL,
             lease_intent = NULL, lease_from = NULL, lease_until = NULL, made_base = 1,
             made_fence = 1, made_claim = 1, access_expires_at = access_expires_at + 1,
-            due_at = due_at + 1, sealed = i.sealed, mac = i.mac
-        FROM l JOIN i USING (token_id)
-        WHERE s.provider = 'provider' AND s.tenant = 'tenant' AND s.token_id = l.token_id
-            AND s.version = i.expected
+            due_at = due_at + 1, sealed = l.sealed, mac = l.mac
+        FROM l
+        WHERE s.provider = l.provider AND s.tenant = l.tenant AND s.token_id = l.token_id
+            AND s.version = l.expected
         RETURNING s.token_id, s.version, s.generation)
     INSERT INTO session_warden.change
         (maker, provider, tenant, token_id, version, epoch, generation, phase)
@@ -255,6 +258,7 @@ async fn by_hand(url: &str, (sessions, replicas, each): (usize, usize, usize)) -
 async fn refresh_by_hand(client: &Client, names: &[String], each: usize) {
     let sealed: Vec<_> = names.iter().map(|_| vec![7_u8; SEALED]).collect();
     let macs: Vec<_> = names.iter().map(|_| vec![7_u8; 36]).collect();
+    let (providers, tenants) = (vec!["provider"; names.len()], vec!["tenant"; names.len()]);
     let rows = u64::try_from(names.len()).expect("not so many");
     for round in 0..each {
         let version = 2 + 2 * i64::try_from(round).expect("not so many");
@@ -263,11 +267,13 @@ async fn refresh_by_hand(client: &Client, names: &[String], each: usize) {
             [(&names, Type::TEXT_ARRAY), (&versions, Type::INT8_ARRAY), (&macs, Type::BYTEA_ARRAY)];
         assert_eq!(client.execute_typed(CLAIM_BY_HAND, &claim).await.expect("claims"), rows);
         let versions: Vec<i64> = names.iter().map(|_| version + 1).collect();
-        let commit: [(&(dyn ToSql + Sync), Type); 4] = [
+        let commit: [(&(dyn ToSql + Sync), Type); 6] = [
             (&names, Type::TEXT_ARRAY),
             (&versions, Type::INT8_ARRAY),
             (&sealed, Type::BYTEA_ARRAY),
             (&macs, Type::BYTEA_ARRAY),
+            (&providers, Type::TEXT_ARRAY),
+            (&tenants, Type::TEXT_ARRAY),
         ];
         assert_eq!(client.execute_typed(COMMIT_BY_HAND, &commit).await.expect("commits"), rows);
     }

@@ -45,7 +45,8 @@ const TABLE: &[Room] = &[
     // `store` because the processes on a store share what they know of a client.
     room("client", &["health", "provider", "store", "leaves"]),
     // `task` because a database file is worked on by a thread, and only `task` makes one.
-    room("store", &["log", "measurements", "seal", "task", "leaves"]),
+    // `transport` because connections to a database use the same TLS.
+    room("store", &["log", "measurements", "seal", "task", "transport", "leaves"]),
     room("event", &["log", "measurements", "leaves"]),
     room("health", &["leaves"]),
     room(

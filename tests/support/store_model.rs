@@ -60,12 +60,6 @@ pub trait Database {
         self.handle(handle).apply(id, statement).await.unwrap()
     }
 
-    /// Whether the claim of a supervisor that has ended keeps a record from the list of due ones
-    /// until its lease is over.
-    fn keeps_leases_of_ended(&self) -> bool {
-        false
-    }
-
     /// The clock was moved.
     async fn time_has_passed(&self) {}
 
@@ -346,13 +340,8 @@ impl Run {
         let memory = self.memory.load(id).await.unwrap();
         let expected = memory.as_ref().map(|stored| shown(&stored.record));
         let (provider, within) = (id.provider(), 9 * SECOND);
-        let left = self.left_by_ended().await;
         for database in &self.databases {
-            let left = if database.keeps_leases_of_ended() { &left[..] } else { &[] };
-            let due = |mut page: DuePage| {
-                page.due.retain(|due| !left.contains(&due.id));
-                (page.due, page.now)
-            };
+            let due = |page: DuePage| (page.due, page.now);
             let expected_due = self.memory.due(provider, within, None, 9).await.map(due);
             for observer in database.observers() {
                 let found = observer.load(id).await.unwrap().map(|stored| stored.record);
@@ -361,15 +350,6 @@ impl Run {
             }
         }
         self.model(id).check(memory.as_ref().map(|stored| &stored.record));
-    }
-
-    /// The sessions that are claimed by supervisors that have ended.
-    async fn left_by_ended(&self) -> Vec<SessionId> {
-        let listed = self.memory.list(&RecordFilter::default(), None, 9).await.unwrap();
-        let left = listed.into_iter().filter(|listed| {
-            listed.stored.record.lease.is_some_and(|lease| lease.holder == Holder::Dead)
-        });
-        left.map(|listed| listed.id).collect()
     }
 
     fn fresh(&mut self) -> ClaimId {

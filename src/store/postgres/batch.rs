@@ -26,6 +26,7 @@ pub(super) struct RowToDelete<'r> {
 /// A parameter: one value, or one for each row.
 enum Parameter<'r> {
     Text(&'r str),
+    Flag(bool),
     Number(Option<i64>),
     Bytes(Option<&'r [u8]>),
     Texts(Vec<&'r str>),
@@ -73,20 +74,24 @@ impl<'r> Batch<'r> {
         batch
     }
 
-    /// The parameters of an update of one row, of these columns.
-    pub(super) fn of_update(row: &RowToWrite<'r>, columns: &[usize]) -> Self {
-        let id = row.id;
-        let mut parameters: Vec<_> =
-            [id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id()]
-                .map(Parameter::Text)
-                .into();
-        parameters.push(Parameter::Number(row.former.map(|former| former.version)));
-        parameters.push(Parameter::Bytes(row.former.and_then(|former| former.mac)));
-        let values = row.row.values();
-        parameters.extend(columns.iter().filter_map(|column| match values.get(*column)? {
-            ColumnValue::Number(number) => Some(Parameter::Number(*number)),
-            ColumnValue::Bytes(bytes) => Some(Parameter::Bytes(*bytes)),
-            ColumnValue::Text(_) => None,
+    /// The parameters of an update of one row. A long value that stays is not sent again.
+    pub(super) fn of_update(write: &RowToWrite<'r>) -> Self {
+        let id = write.id;
+        let names = [id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id()];
+        let mut parameters: Vec<_> = names.map(Parameter::Text).into();
+        parameters.push(Parameter::Number(write.former.map(|former| former.version)));
+        parameters.push(Parameter::Bytes(write.former.and_then(|former| former.mac)));
+        let mut row = write.row;
+        let keep_sealed = write.former.is_some_and(|former| former.sealed == row.sealed);
+        let keep_outbox = write.former.is_some_and(|former| former.outbox == row.outbox);
+        row.sealed = row.sealed.filter(|_| !keep_sealed);
+        row.outbox = row.outbox.filter(|_| !keep_outbox);
+        parameters.extend([write.has_news, keep_sealed, keep_outbox].map(Parameter::Flag));
+        let values = row.values().into_iter().take(column_kinds().len());
+        parameters.extend(values.map(|value| match value {
+            ColumnValue::Number(number) => Parameter::Number(number),
+            ColumnValue::Bytes(bytes) => Parameter::Bytes(bytes),
+            ColumnValue::Text(_) => Parameter::Bytes(None),
         }));
         Self(parameters)
     }
@@ -133,6 +138,7 @@ impl<'r> Batch<'r> {
         let mut parameters = before.to_vec();
         parameters.extend(self.0.iter().map(|parameter| match parameter {
             Parameter::Text(text) => (text as &(dyn ToSql + Sync), Type::TEXT),
+            Parameter::Flag(flag) => (flag as _, Type::BOOL),
             Parameter::Number(number) => (number as _, Type::INT8),
             Parameter::Bytes(bytes) => (bytes as _, Type::BYTEA),
             Parameter::Texts(texts) => (texts as _, Type::TEXT_ARRAY),

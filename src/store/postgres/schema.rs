@@ -3,6 +3,7 @@
 use tokio_postgres::{Client, Error};
 
 use super::postgres_fault::PostgresFault;
+use super::statements::type_name;
 use crate::store::session_row::{ColumnKind, column_kinds};
 
 /// The newest version of the schema that this program knows.
@@ -48,7 +49,7 @@ impl TableNames {
     /// Replaces `{schema}` and the names in braces.
     pub(super) fn fill(&self, sql: &str) -> String {
         let mut filled = sql.replace("{schema}", &self.schema).replace("{prefix}", &self.prefix);
-        for name in ["session", "change", "client", "holder", "store", "now"] {
+        for name in ["session", "change", "client", "holder", "store", "now", "write"] {
             filled = filled.replace(&format!("{{{name}}}"), &self.of(name));
         }
         filled
@@ -65,7 +66,8 @@ impl TableNames {
             .collect();
         // `STORAGE` in CREATE TABLE came with version 16, so it is set afterwards.
         let columns = columns.replace(" STORAGE EXTERNAL", "");
-        self.fill(&VERSION_1.replace("{columns}", &columns))
+        let write = write_function();
+        self.fill(&VERSION_1.replace("{columns}", &columns).replace("{write_function}", &write))
     }
 
     /// The privileges that a user needs who does not migrate.
@@ -131,6 +133,45 @@ async fn migrate_tables(client: &Client, names: &TableNames) -> Result<(), Postg
     }
     Ok(())
 }
+
+/// The function that writes one row. The server keeps the plans of a function's statements, so a
+/// statement that comes alone is not planned each time, although none is prepared.
+fn write_function() -> String {
+    let set: Vec<_> = column_kinds()
+        .map(|(name, _)| match name {
+            "sealed" | "outbox" => {
+                format!("{name} = CASE WHEN keep_{name} THEN s.{name} ELSE new_{name} END")
+            }
+            name => format!("{name} = new_{name}"),
+        })
+        .collect();
+    let parameters: Vec<_> =
+        column_kinds().map(|(name, kind)| format!("new_{name} {}", type_name(kind))).collect();
+    WRITE_FUNCTION.replace("{parameters}", &parameters.join(", ")).replace("{set}", &set.join(", "))
+}
+
+const WRITE_FUNCTION: &str = "
+CREATE OR REPLACE FUNCTION {write}(decided_at bigint, maker bigint, of_provider text,
+        of_tenant text, of_token_id text, expected bigint, expected_mac bytea, has_news boolean,
+        keep_sealed boolean, keep_outbox boolean, {parameters})
+    RETURNS bigint LANGUAGE plpgsql VOLATILE AS $function$
+BEGIN
+    UPDATE {session} AS s SET {set}
+        WHERE s.provider = of_provider COLLATE \"C\" AND s.tenant = of_tenant COLLATE \"C\"
+            AND s.token_id = of_token_id COLLATE \"C\" AND s.version = expected
+            AND s.mac IS NOT DISTINCT FROM expected_mac AND decided_at <= {now}();
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF has_news THEN
+        INSERT INTO {change}
+                (maker, provider, tenant, token_id, version, epoch, generation, phase)
+            VALUES (maker, of_provider, of_tenant, of_token_id, new_version, new_epoch,
+                new_generation, new_phase);
+    END IF;
+    RETURN {now}();
+END $function$;
+";
 
 const VERSION_1: &str = "
 CREATE SCHEMA IF NOT EXISTS {schema};
@@ -209,6 +250,8 @@ CREATE TABLE IF NOT EXISTS {client} (
     PRIMARY KEY (provider, tenant, client)
 );
 
+-- Writes one row if it is as expected, and returns the time if it did.
+{write_function}
 INSERT INTO {store} (schema_version, feed)
     VALUES (1, (random() * 9e18)::bigint) ON CONFLICT DO NOTHING;
 ";
@@ -218,7 +261,7 @@ GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, UPDATE ON {store} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}
     TO {role};
-GRANT EXECUTE ON FUNCTION {now}() TO {role};
+GRANT EXECUTE ON FUNCTION {now}(), {write} TO {role};
 ";
 
 #[cfg(test)]

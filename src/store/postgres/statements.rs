@@ -14,6 +14,8 @@ pub(super) const NAMES: &str = "provider COLLATE \"C\" AS provider, tenant COLLA
 pub(super) struct Statements {
     /// Reads rows by their names, with the floor and the time.
     pub(super) load: String,
+    /// Writes one row whose version is the expected one, and its news.
+    pub(super) write: String,
     /// Writes new rows if the floor is the expected one, and their news.
     pub(super) insert: String,
     /// Deletes rows whose version is the expected one, with their news, and raises the floor.
@@ -35,6 +37,7 @@ impl Statements {
     pub(super) fn new(names: &TableNames) -> Self {
         Self {
             load: names.fill(&load()),
+            write: names.fill(&write()),
             insert: names.fill(&insert()),
             delete: names.fill(&delete()),
             due: names.fill(DUE),
@@ -84,6 +87,12 @@ pub(super) fn type_name(kind: ColumnKind) -> &'static str {
 fn columns(prefix: &str) -> String {
     let names: Vec<_> = column_kinds().map(|(name, _)| format!("{prefix}{name}")).collect();
     names.join(", ")
+}
+
+/// The parameters of the function `write`, in their order.
+fn write() -> String {
+    let parameters: Vec<_> = (1..=10 + column_kinds().len()).map(|at| format!("${at}")).collect();
+    format!("SELECT {{write}}({})", parameters.join(", "))
 }
 
 /// `$1` to `$3`: the names. The first row has the time and the floor only.

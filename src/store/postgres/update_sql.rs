@@ -1,7 +1,6 @@
-//! The text of an update, which names only the columns that it changes.
-//!
-//! A claim changes few columns, and the server parses and plans the text each time, because no
-//! statement is prepared.
+//! The text of an update of several rows, which names only the columns that it changes. A claim
+//! changes few of them, and the server parses and plans the text each time, because no statement is
+//! prepared.
 
 use super::schema::TableNames;
 use super::statements::{NAMES, type_name};
@@ -14,40 +13,15 @@ pub(super) enum NewsOf {
     SomeRows,
 }
 
-/// The update of one row. `$1`: the time at which it was decided. `$2`: who writes. `$3` to `$5`: the
-/// name. `$6`: the version that the row must have, and `$7` its tag: after a failover that lost
-/// writes, another row may have the same version. Then the columns.
-pub(super) fn update_one(names: &TableNames, columns: &[usize], news: NewsOf) -> String {
-    let set = set_clause(columns, |at, _, _| format!("${}", at + 8));
-    let update = format!(
-        "UPDATE {{session}} AS s SET {set}
-         WHERE s.provider = $3 COLLATE \"C\" AND s.tenant = $4 COLLATE \"C\"
-             AND s.token_id = $5 COLLATE \"C\" AND s.version = $6
-             AND s.mac IS NOT DISTINCT FROM $7 AND $1::bigint <= {{now}}()"
-    );
-    names.fill(&match news {
-        NewsOf::NoRow => {
-            // Names the second parameter, which is there in any case.
-            format!("{update} AND $2::bigint IS NOT NULL RETURNING ARRAY[1], {{now}}()")
-        }
-        NewsOf::SomeRows => format!(
-            "WITH u AS ({update} RETURNING s.version, s.epoch, s.generation, s.phase)
-             INSERT INTO {{change}}
-                 (maker, provider, tenant, token_id, version, epoch, generation, phase)
-             SELECT $2::bigint, $3, $4, $5, version, epoch, generation, phase FROM u
-             RETURNING ARRAY[1], {{now}}()"
-        ),
-    })
-}
-
-/// The update of several rows. Parameters as for one row, each an array, and between the tags and
-/// the columns whether there is news; behind the columns, for each column of bytes, whether it
-/// stays.
+/// `$1`: the time at which the batch was decided. `$2`: who writes. Then arrays. `$3` to `$5`: the
+/// names. `$6`: the versions that the rows must have, and `$7` their tags: after a failover that
+/// lost writes, another row may have the same version. `$8`: whether there is news. Then the
+/// columns, and for each column of bytes whether it stays.
 ///
 /// The rows are locked in the order of their names, so that two batches never wait for each other.
 /// A row that another transaction has changed since is locked in its new version, and the write
 /// then finds that its version is not the expected one.
-pub(super) fn update_many(names: &TableNames, columns: &[usize], news: NewsOf) -> String {
+pub(super) fn update_sql(names: &TableNames, columns: &[usize], news: NewsOf) -> String {
     let of = |at: &usize| column_kinds().nth(*at);
     let named: Vec<_> = columns.iter().filter_map(of).collect();
     let kept: Vec<_> = named.iter().filter(|(_, kind)| *kind == ColumnKind::Bytes).collect();
@@ -62,9 +36,9 @@ pub(super) fn update_many(names: &TableNames, columns: &[usize], news: NewsOf) -
     }
     let set = set_clause(columns, |_, name, kind| match kind {
         ColumnKind::Bytes => {
-            format!("CASE WHEN i.keep_{name} THEN s.{name} ELSE i.{name} END")
+            format!("CASE WHEN l.keep_{name} THEN s.{name} ELSE l.{name} END")
         }
-        ColumnKind::Count | ColumnKind::Number => format!("i.{name}"),
+        ColumnKind::Count | ColumnKind::Number => format!("l.{name}"),
     });
     let told = match news {
         NewsOf::NoRow => "",
@@ -81,14 +55,14 @@ pub(super) fn update_many(names: &TableNames, columns: &[usize], news: NewsOf) -
                  $8::boolean[]{arrays})
                  WITH ORDINALITY AS t(provider, tenant, token_id, expected, expected_mac,
                      has_news{inputs}, place)),
-         l AS MATERIALIZED (SELECT s.provider, s.tenant, s.token_id
-             FROM i JOIN {{session}} AS s USING (provider, tenant, token_id)
+         l AS MATERIALIZED (SELECT i.* FROM i
+             JOIN {{session}} AS s USING (provider, tenant, token_id)
              ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s),
-         u AS (UPDATE {{session}} AS s SET {set} FROM l JOIN i USING (provider, tenant, token_id)
-             WHERE s.provider = i.provider AND s.tenant = i.tenant AND s.token_id = i.token_id
-                 AND s.version = i.expected AND s.mac IS NOT DISTINCT FROM i.expected_mac
+         u AS (UPDATE {{session}} AS s SET {set} FROM l
+             WHERE s.provider = l.provider AND s.tenant = l.tenant AND s.token_id = l.token_id
+                 AND s.version = l.expected AND s.mac IS NOT DISTINCT FROM l.expected_mac
                  AND $1::bigint <= {{now}}()
-             RETURNING i.place, i.has_news, s.provider, s.tenant, s.token_id, s.version, s.epoch,
+             RETURNING l.place, l.has_news, s.provider, s.tenant, s.token_id, s.version, s.epoch,
                  s.generation, s.phase){told}
          SELECT array_agg(place::int4), {{now}}() FROM u WHERE $2::bigint IS NOT NULL"
     ))

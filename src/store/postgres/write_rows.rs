@@ -10,7 +10,7 @@ use super::connections::Connection;
 use super::database_clock::DatabaseTime;
 use super::pending_write::{PendingWrite, WriteKind};
 use super::postgres_fault::PostgresFault;
-use super::update_sql::{NewsOf, update_many, update_one};
+use super::update_sql::{NewsOf, update_sql};
 use crate::key::SessionId;
 use crate::store::Floor;
 use crate::store::encoding::encode_counter;
@@ -79,14 +79,20 @@ impl Shared {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
+        let before = [(&at.0 as _, Type::INT8), (&self.maker as _, Type::INT8)];
+        if let [row] = rows {
+            let batch = Batch::of_update(row);
+            let answer =
+                connection.query(&self.statements.write, &batch.parameters(&before)).await?;
+            let written = answer.first().map(|row| row.try_get(0)).transpose()?.flatten();
+            let written = written.map(|at| self.note_time(DatabaseTime(at)));
+            return Ok(written.map(|()| 1).into_iter().collect());
+        }
         let columns = changed_columns(rows);
         let has_news = rows.iter().any(|row| row.has_news);
         let news = if has_news { NewsOf::SomeRows } else { NewsOf::NoRow };
-        let (sql, batch) = match rows {
-            [row] => (update_one(&self.names, &columns, news), Batch::of_update(row, &columns)),
-            rows => (update_many(&self.names, &columns, news), Batch::of_updates(rows, &columns)),
-        };
-        let before = [(&at.0 as _, Type::INT8), (&self.maker as _, Type::INT8)];
+        let sql = update_sql(&self.names, &columns, news);
+        let batch = Batch::of_updates(rows, &columns);
         let answer = connection.query(&sql, &batch.parameters(&before)).await?;
         self.places(&answer)
     }

@@ -234,7 +234,9 @@ impl<'c> Database<'c> {
         let mut statement = self.conn.prepare(
             "SELECT due_at, provider, tenant, token_id FROM session
              WHERE provider = ?1 AND due_at <= ?2 AND (due_at, tenant, token_id) > (?3, ?4, ?5)
-                 AND (lease_claim IS NULL OR lease_boot <> ?6 OR lease_until <= ?7)
+                 AND (lease_claim IS NULL OR lease_boot <> ?6 OR lease_until <= ?7
+                     OR lease_owner IN (
+                         SELECT owner FROM holder WHERE ended AND owner IS NOT NULL))
              ORDER BY due_at, tenant, token_id LIMIT ?8",
         )?;
         let last = encode_wall_time(now.wall.checked_add(within).unwrap_or(now.wall));

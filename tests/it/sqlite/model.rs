@@ -30,10 +30,6 @@ impl Database for File {
         &self.handles[number]
     }
 
-    fn keeps_leases_of_ended(&self) -> bool {
-        true
-    }
-
     fn observers(&self) -> Vec<&dyn Store> {
         self.handles.iter().map(|handle| handle as &dyn Store).collect()
     }

@@ -1,5 +1,6 @@
 //! A table with many sessions: its size, the plan of the query for due records, and what a replica
-//! costs that starts on it. `tests/long/replicas large_table` measures a million.
+//! costs that starts on it. `tests/long/replicas` measures a
+//! million.
 #![expect(clippy::disallowed_methods, reason = "it measures by the system's clock")]
 
 use std::time::{Duration, Instant, SystemTime};
