@@ -138,6 +138,11 @@ impl WsgiPeer {
         self.peer = run(self.kind, self.access_ttl_s, &self.port, &self.folder).await;
     }
 
+    /// The issuer that it names in its metadata.
+    pub fn issuer(&self) -> &str {
+        self.peer.url()
+    }
+
     /// The client of [`CLIENT_ID`] as a user configures it.
     pub fn client(&self) -> OAuth2 {
         self.discovered((CLIENT_ID, CLIENT_SECRET))

@@ -88,9 +88,12 @@ impl Process {
         let provider = OAuth2::discover(&setup.issuer, CLIENT_ID)
             .unwrap()
             .client_secret_basic(CLIENT_SECRET)
-            // For its API, which is of OpenID Connect.
-            .scope("openid offline_access")
+            .scope(&setup.scope)
             .rotation(setup.rotation.rotation());
+        let provider = match setup.refresh_ends_access_tokens {
+            true => provider.refresh_ends_access_tokens(),
+            false => provider,
+        };
         if let Some(logs) = &setup.logs {
             log_to(logs);
         }

@@ -124,7 +124,18 @@ impl Crowd {
         let places = databases.into_iter().map(|database| {
             let (issuer, api) = (front.url().to_owned(), format!("{}/resource", server.url()));
             let (rotation, logs) = (rotates, logged.then(|| logs.clone()));
-            Place::new(Setup { database, issuer, api, rotation, waits, logs }, &history)
+            let (scope, refresh_ends_access_tokens) = (String::new(), false);
+            let setup = Setup {
+                database,
+                issuer,
+                api,
+                rotation,
+                scope,
+                refresh_ends_access_tokens,
+                waits,
+                logs,
+            };
+            Place::new(setup, &history)
         });
         let (places, reader) = (join_all(places).await, reader.reader().await);
         let (_front, _turn) = (front, turn);

@@ -82,6 +82,9 @@ pub struct Setup {
     /// An API that responds with 200 only to a valid access token.
     pub api: String,
     pub rotation: Rotates,
+    pub scope: String,
+    /// Whether a refresh ends the former access token at once.
+    pub refresh_ends_access_tokens: bool,
     pub waits: Waits,
     /// Where everything is logged; nowhere without it.
     pub logs: Option<PathBuf>,

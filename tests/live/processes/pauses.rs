@@ -82,7 +82,8 @@ impl Paused {
 
 async fn each_with_grace(store: StoreKind, row: impl AsyncFn(At)) {
     let of = async |rotates| row((store, Server::ours(rotates).await)).await;
-    tokio::join!(of(Rotates::Idempotent), of(Rotates::Fork));
+    let of_other = async || row((store, Server::grace().await)).await;
+    tokio::join!(of(Rotates::Idempotent), of(Rotates::Fork), of_other());
 }
 
 /// The other process refreshes in its place. The stopped one must not send the same token

@@ -32,10 +32,16 @@ impl ProcessFixture {
             issuer: server.issuer(),
             api: server.api(),
             rotation: server.rotates(),
+            scope: server.scope().to_owned(),
+            refresh_ends_access_tokens: server.ends_access_tokens(),
             waits: USUAL,
             logs: None,
         };
         Self { store, server, setup, history: History::default(), _folder: folder }
+    }
+
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 
     pub fn store(&self) -> StoreKind {

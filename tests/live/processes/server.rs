@@ -5,14 +5,16 @@ use session_warden::testing::{FakeAuthServer, FakeRotation};
 use super::database::StoreKind;
 use super::orders::{GRACE, Rotates};
 use crate::oidc_peer::{OidcPeer, Options};
+use crate::wsgi_peer::{Kind, WsgiPeer};
 
 /// A store and a server.
 pub type At = (StoreKind, Server);
 
-/// A server of another author, whose refresh tokens can be used once, and the fake server of this
-/// crate.
+/// Servers of other authors, one whose refresh tokens can be used once and one with a grace, and the
+/// fake server of this crate.
 pub enum Server {
     Strict(Box<OidcPeer>),
+    Grace(Box<WsgiPeer>),
     Ours(FakeAuthServer, Rotates),
 }
 
@@ -36,6 +38,12 @@ impl Server {
         Self::Strict(Box::new(OidcPeer::start(options).await))
     }
 
+    /// It accepts a spent token again for [`GRACE`], with the same answer.
+    pub async fn grace() -> Self {
+        let kind = Kind::DjangoOauthToolkit { grace_s: GRACE.as_secs() as u32 };
+        Self::Grace(Box::new(WsgiPeer::start(kind, 600).await))
+    }
+
     /// If it has a grace, it accepts a spent token again for [`GRACE`].
     pub async fn ours(rotates: Rotates) -> Self {
         let rotation = match rotates {
@@ -50,12 +58,29 @@ impl Server {
     pub fn rotates(&self) -> Rotates {
         match self {
             Self::Strict(_) => Rotates::Strict,
+            Self::Grace(_) => Rotates::Idempotent,
             Self::Ours(_, rotates) => *rotates,
         }
     }
 
+    /// Which a grant asks for.
+    pub fn scope(&self) -> &'static str {
+        match self {
+            // For its API, which is of OpenID Connect.
+            Self::Strict(_) => "openid offline_access",
+            Self::Grace(_) => "read",
+            Self::Ours(..) => "",
+        }
+    }
+
+    /// Whether a refresh ends the former access token at once.
+    pub fn ends_access_tokens(&self) -> bool {
+        matches!(self, Self::Grace(_))
+    }
+
     pub fn issuer(&self) -> String {
         match self {
+            Self::Grace(peer) => peer.issuer().to_owned(),
             Self::Strict(peer) => peer.issuer().to_owned(),
             Self::Ours(server, _) => server.issuer(),
         }
@@ -65,6 +90,7 @@ impl Server {
     pub fn api(&self) -> String {
         match self {
             Self::Strict(peer) => format!("{}/me", peer.issuer()),
+            Self::Grace(peer) => format!("{}/me", peer.issuer()),
             Self::Ours(server, _) => format!("{}/resource", server.url()),
         }
     }
@@ -76,6 +102,11 @@ impl Server {
                 let asked = counts.refreshes + counts.refresh_errors;
                 let (again, grants_revoked) = (counts.presented_again, counts.grants_revoked);
                 Seen { asked, again, grants_revoked }
+            }
+            Self::Grace(peer) => {
+                let counts = peer.counts().await;
+                let asked = counts.refreshes + counts.refresh_errors;
+                Seen { asked, again: counts.presented_again, grants_revoked: 0 }
             }
             Self::Ours(server, _) => {
                 let counts = server.counts();

@@ -12,6 +12,7 @@ use super::orders::{Outcome, Rotates, Waits, boot_now};
 use super::process_fixture::now;
 use super::rules;
 use super::storms::{SEED, seed};
+use crate::peer::within;
 use crate::postgres::replicas::rest;
 use crate::postgres_cluster::{PgBouncer, PoolOptions, PostgresCluster, StoppableProxy};
 
@@ -38,6 +39,9 @@ const WAY: Duration = Duration::from_millis(60);
 
 /// In the statement of each claim and commit of an established session.
 const WRITE: &str = "UPDATE session_warden.session AS s";
+
+/// How long a cut waits for a write.
+const WRITES_IN: Duration = Duration::from_secs(2);
 
 /// How much longer than a restart its consequences last, in nanoseconds: the processes connect again.
 const AFTER_A_RESTART: u64 = 1_500_000_000;
@@ -112,7 +116,9 @@ impl Network {
                 5..9 => {
                     let cuts = proxy.cuts();
                     proxy.cut_next_answer_after(WRITE);
-                    proxy.until_cuts(cuts + 1).await;
+                    // The callers may have ended.
+                    within(WRITES_IN, proxy.until_cuts(cuts + 1)).await;
+                    proxy.cut_no_more();
                     failures.cuts += 1;
                 }
                 _ => {

@@ -81,6 +81,11 @@ impl StoppableProxy {
         self.wish(Lost::Message, move |message| messages::has_text(message, text));
     }
 
+    /// Takes back the wish for a cut that has not happened yet.
+    pub fn cut_no_more(&self) {
+        self.network.wish.lock().take();
+    }
+
     /// How many connections were cut, by whichever of these functions.
     pub fn cuts(&self) -> u64 {
         *self.network.cuts.borrow()

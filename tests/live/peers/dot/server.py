@@ -1,7 +1,7 @@
 """django-oauth-toolkit, an authorization server, on loopback and on a file of SQLite.
 
-What it does with tokens is its own; this file configures it, and adds two users, two clients and a page
-to log in. README.md lists the variables.
+What it does with tokens is its own; this file configures it, and adds two users, two clients, a page to
+log in, and an API at /me. README.md lists the variables.
 """
 import os
 import sys
@@ -74,12 +74,16 @@ from django.contrib.auth.views import LoginView  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import connection  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
 from oauth2_provider import urls as oauth_urls  # noqa: E402
+from oauth2_provider.decorators import protected_resource  # noqa: E402
 from oauth2_provider.models import get_application_model  # noqa: E402
 
 urlpatterns = [
     path("login/", LoginView.as_view()),
+    # Answers 200 to a valid access token, and 403 otherwise.
+    path("me", protected_resource()(lambda request: HttpResponse())),
     path("", include(oauth_urls.metadata_urlpatterns)),
     path("o/", include("oauth2_provider.urls", namespace="oauth2_provider")),
 ]
