@@ -13,7 +13,6 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::Shared;
-use super::connections::Connection;
 use super::database_clock::DatabaseTime;
 use super::holder_rows::REMEMBERED_FOR;
 use super::postgres_fault::PostgresFault;
@@ -48,22 +47,21 @@ impl Shared {
         since: Option<&Cursor>,
         limit: usize,
     ) -> Result<Changes, PostgresFault> {
-        let connection = self.connections.get(&self.connections.reads).await?;
         let limit = limit.max(1);
         let Some(cursor) = since else {
             // Only the snapshot is wanted.
-            let page = self.page_of_changes(&connection, None, 0).await?;
+            let page = self.page_of_changes(None, 0).await?;
             return Ok(Page { news: Some(Vec::new()), ..page }.changes());
         };
         let position = Position::decode(cursor);
         let continues = position.as_ref().is_some_and(|position| position.to.is_some());
-        let first = self.page_of_changes(&connection, position, limit).await?;
+        let first = self.page_of_changes(position, limit).await?;
         match &first.news {
             // The end of a snapshot that was taken for an earlier page. What came since is told
             // too, or `more` would deny it.
             Some(news) if continues && !first.more => {
                 let left = limit.saturating_sub(news.len());
-                let rest = self.page_of_changes(&connection, Some(first.next.clone()), left);
+                let rest = self.page_of_changes(Some(first.next.clone()), left);
                 Ok(first.followed_by(rest.await?).changes())
             }
             Some(_) | None => Ok(first.changes()),
@@ -74,7 +72,6 @@ impl Shared {
     /// anything may have changed.
     async fn page_of_changes(
         &self,
-        connection: &Connection,
         position: Option<Position>,
         limit: usize,
     ) -> Result<Page, PostgresFault> {
@@ -92,7 +89,7 @@ impl Shared {
             (&read_at_most as _, Type::INT8),
             (&own as _, Type::INT8),
         ];
-        let rows = connection.query(&self.statements.changes, &parameters).await?;
+        let rows = self.connections.query(&self.statements.changes, &parameters).await?;
         let head = rows.first().ok_or(PostgresFault::NotMigrated)?;
         let at: i64 = head.try_get(0)?;
         self.note_time(DatabaseTime(at));
@@ -116,18 +113,17 @@ impl Shared {
 
     /// Removes old changes, and supervisors that ended long ago.
     pub(super) async fn purge(&self) -> Result<(), PostgresFault> {
-        let connection = self.connections.get(&self.connections.reads).await?;
         let age = nanos(KEPT_FOR);
         let parameters = [(&age as _, Type::INT8), (&PURGED_AT_ONCE as _, Type::INT8)];
         for _ in 0..PURGES_IN_A_ROW {
-            let rows = connection.query(&self.statements.purge_changes, &parameters).await?;
+            let rows = self.connections.query(&self.statements.purge_changes, &parameters).await?;
             let purged: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose()?;
             if purged.is_none_or(|purged| purged < PURGED_AT_ONCE) {
                 break;
             }
         }
         let age = nanos(REMEMBERED_FOR);
-        connection.query(&self.statements.purge_holders, &[(&age as _, Type::INT8)]).await?;
+        self.connections.query(&self.statements.purge_holders, &[(&age as _, Type::INT8)]).await?;
         Ok(())
     }
 }

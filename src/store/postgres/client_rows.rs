@@ -36,13 +36,12 @@ impl Shared {
         key: &ClientKey,
         change: &ClientChange,
     ) -> Result<ClientOutcome, PostgresFault> {
-        let connection = self.connections.get(&self.connections.reads).await?;
         let (provider, tenant) = (key.provider.as_str(), tenant_column(key.tenant.as_ref()));
         let client = &*key.client;
         let names: [(&(dyn ToSql + Sync), Type); 3] =
             [(&provider, Type::TEXT), (&tenant, Type::TEXT), (&client, Type::TEXT)];
         for _ in 0..MAX_TRIES {
-            let rows = connection.query(&self.statements.read_client, &names).await?;
+            let rows = self.connections.query(&self.statements.read_client, &names).await?;
             let row = rows.first().ok_or(PostgresFault::NotMigrated)?;
             let now = DatabaseTime(row.try_get(0)?);
             self.note_time(now);
@@ -54,7 +53,8 @@ impl Shared {
             let mut parameters = names.to_vec();
             parameters.push((&writes as _, Type::INT8));
             parameters.extend(columns.parameters());
-            if !connection.query(&self.statements.write_client, &parameters).await?.is_empty() {
+            if !self.connections.query(&self.statements.write_client, &parameters).await?.is_empty()
+            {
                 return Ok(decision.outcome);
             }
         }
@@ -67,7 +67,6 @@ impl Shared {
         after: Option<&ClientKey>,
         limit: usize,
     ) -> Result<ClientPage, PostgresFault> {
-        let connection = self.connections.get(&self.connections.reads).await?;
         let (provider, tenant, client) = after.map_or(("", "", ""), |key| {
             (key.provider.as_str(), tenant_column(key.tenant.as_ref()), &*key.client)
         });
@@ -79,7 +78,7 @@ impl Shared {
             (&limit as _, Type::INT8),
             (&silence as _, Type::INT8),
         ];
-        let rows = connection.query(&self.statements.clients, &parameters).await?;
+        let rows = self.connections.query(&self.statements.clients, &parameters).await?;
         let head = rows.first().ok_or(PostgresFault::NotMigrated)?;
         let now = DatabaseTime(head.try_get(0)?);
         self.note_time(now);

@@ -25,6 +25,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// up, which takes minutes.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many connections may be found to have ended before a query fails. Defaults to 8, more than
+/// the pool has unless it was made larger.
+pub(super) const MAX_LOST: u32 = 8;
+
 /// How long the system sends to a peer that confirms nothing. Defaults to 10 s, so that connections
 /// to a partitioned server do not stay.
 const UNCONFIRMED: Duration = Duration::from_secs(10);
@@ -71,6 +75,23 @@ impl Connections {
         };
         let pool = |size| pool(&config, &tls, size);
         Ok(Self { commits: pool(1)?, claims: pool(1)?, reads: pool(reads)?, tls })
+    }
+
+    /// Runs a query that may run twice, on a connection for reads. If the connection has ended, the
+    /// query runs on another one: after a restart of the server, all idle connections have ended.
+    pub(super) async fn query(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, PostgresFault> {
+        let mut lost = 0;
+        loop {
+            let result = self.get(&self.reads).await?.query(sql, parameters).await;
+            match result {
+                Err(PostgresFault::ConnectionLost) if lost < MAX_LOST => lost += 1,
+                result => return result,
+            }
+        }
     }
 
     /// Takes a connection from this pool, or makes one.

@@ -39,11 +39,10 @@ impl Shared {
                 local.insert(owner)
             };
         }
-        let connection = self.connections.get(&self.connections.reads).await?;
         let (owner, form) = (owner.0.cast_signed(), i32::try_from(NEWEST_FORM).unwrap_or(0));
         let parameters =
             [(&owner as _, Type::INT8), (&ended as _, Type::BOOL), (&form as _, Type::INT4)];
-        connection.query(&self.statements.presence, &parameters).await?;
+        self.connections.query(&self.statements.presence, &parameters).await?;
         Ok(())
     }
 
@@ -60,7 +59,6 @@ impl Shared {
         after: Option<&Due>,
         limit: usize,
     ) -> Result<DuePage, PostgresFault> {
-        let connection = self.connections.get(&self.connections.reads).await?;
         // So that the sum with any time fits into the column's type.
         let (name, within) = (provider.as_str(), nanos(within).min(i64::MAX / 4));
         let at = after.map_or(i64::MIN, |due| encode_wall_time(due.at));
@@ -76,7 +74,7 @@ impl Shared {
             (&limit as _, Type::INT8),
             (&silence as _, Type::INT8),
         ];
-        let rows = connection.query(&self.statements.due, &parameters).await?;
+        let rows = self.connections.query(&self.statements.due, &parameters).await?;
         let head = rows.first().ok_or(PostgresFault::NotMigrated)?;
         let now = DatabaseTime(head.try_get(0)?);
         self.note_time(now);

@@ -43,13 +43,12 @@ impl Shared {
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
-        let connection = self.connections.get(&self.connections.reads).await?;
         let (conditions, bounds) = conditions(filter, after);
         let sql = Statements::list(&self.names, &conditions, bounds.len() + 1);
         let limit = encode_limit(limit);
         let mut parameters: Vec<_> = bounds.iter().map(Bound::parameter).collect();
         parameters.push((&limit as _, Type::INT8));
-        let rows = connection.query(&sql, &parameters).await?;
+        let rows = self.connections.query(&sql, &parameters).await?;
         Ok(rows.iter().filter_map(|row| self.listed(row)).collect())
     }
 
@@ -91,7 +90,7 @@ impl Shared {
             (&token_id as _, Type::TEXT),
             (&limit as _, Type::INT8),
         ];
-        let rows = connection.query(&self.statements.sealed_by, &parameters).await?;
+        let rows = self.connections.query(&self.statements.sealed_by, &parameters).await?;
         let ids: Vec<_> = rows.iter().map(|row| read_id(row, columns_of_a_row() + 1)).collect();
         let mut writes = Vec::new();
         for (row, id) in rows.iter().zip(&ids) {
@@ -147,8 +146,7 @@ impl Shared {
 
     /// How many records each key seals.
     pub(super) async fn keys(&self) -> Result<Vec<(u32, u64)>, PostgresFault> {
-        let connection = self.connections.get(&self.connections.reads).await?;
-        let rows = connection.query(&self.statements.keys, &[]).await?;
+        let rows = self.connections.query(&self.statements.keys, &[]).await?;
         let key = |row: &Row| {
             let (key, records): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             Ok((u32::try_from(key).unwrap_or(0), u64::try_from(records).unwrap_or(0)))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::connections::MAX_LOST;
 use super::postgres_fault::PostgresFault;
 use super::read_rows::ReadRows;
 use crate::key::SessionId;
@@ -44,17 +45,15 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Load>) {
 
 async fn read(shared: &Shared, loads: &[Load]) -> Result<ReadRows, PostgresFault> {
     let ids: Vec<_> = loads.iter().map(|load| &load.id).collect();
-    let pool = &shared.connections.reads;
-    let first = shared.connections.get(pool).await?;
-    match shared.read_rows(&first, &ids).await {
-        // The connection was idle, and the server or PgBouncer has closed it meanwhile. A read can
-        // be sent again.
-        Err(PostgresFault::ConnectionLost) => {
-            drop(first);
-            let second = shared.connections.get(pool).await?;
-            shared.read_rows(&second, &ids).await
+    let mut lost = 0;
+    loop {
+        let connection = shared.connections.get(&shared.connections.reads).await?;
+        match shared.read_rows(&connection, &ids).await {
+            // The server or PgBouncer has closed the connection while it was idle. A read can be
+            // sent again.
+            Err(PostgresFault::ConnectionLost) if lost < MAX_LOST => lost += 1,
+            read => return read,
         }
-        read => read,
     }
 }
 

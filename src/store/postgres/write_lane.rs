@@ -14,6 +14,7 @@ use futures_util::future::join;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::connections::MAX_LOST;
 use super::database_clock::DatabaseTime;
 use super::pending_write::{Basis, PendingWrite};
 use super::postgres_fault::PostgresFault;
@@ -56,6 +57,8 @@ struct OpenJob {
     job: Job,
     next: Next,
     tries: u32,
+    /// How many reads of it found that the connection had ended.
+    lost_reads: u32,
     /// A write of it may have been done.
     unknown: bool,
     /// Its batch was refused, so it runs alone.
@@ -86,7 +89,7 @@ pub(super) async fn run(shared: Arc<Shared>, lane: Lane, mut queue: mpsc::Receiv
 
 impl OpenJob {
     fn new(job: Job) -> Self {
-        Self { job, next: Next::Decide, tries: 0, unknown: false, alone: false }
+        Self { job, next: Next::Decide, tries: 0, lost_reads: 0, unknown: false, alone: false }
     }
 
     fn finish(self, result: Result<Outcome<SealedCredentials>, StoreError>) {
@@ -258,6 +261,11 @@ impl Turn<'_> {
     fn after_read(&mut self, mut job: OpenJob, place: usize) -> Option<OpenJob> {
         let read = match &mut self.read {
             Ok(read) => read,
+            // Nothing was written in this turn, so the next one may read again.
+            Err(PostgresFault::ConnectionLost) if job.lost_reads < MAX_LOST => {
+                job.lost_reads += 1;
+                return Some(job);
+            }
             Err(fault) => {
                 let fault = fault.clone();
                 job.finish(Err(fault.into()));
