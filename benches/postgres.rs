@@ -263,8 +263,13 @@ async fn refresh_by_hand(client: &Client, names: &[String], each: usize) {
     for round in 0..each {
         let version = 2 + 2 * i64::try_from(round).expect("not so many");
         let versions: Vec<i64> = names.iter().map(|_| version).collect();
-        let claim: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&names, Type::TEXT_ARRAY), (&versions, Type::INT8_ARRAY), (&macs, Type::BYTEA_ARRAY)];
+        let claim: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&names, Type::TEXT_ARRAY),
+            (&versions, Type::INT8_ARRAY),
+            (&macs, Type::BYTEA_ARRAY),
+            (&providers, Type::TEXT_ARRAY),
+            (&tenants, Type::TEXT_ARRAY),
+        ];
         assert_eq!(client.execute_typed(CLAIM_BY_HAND, &claim).await.expect("claims"), rows);
         let versions: Vec<i64> = names.iter().map(|_| version + 1).collect();
         let commit: [(&(dyn ToSql + Sync), Type); 6] = [

@@ -11,7 +11,7 @@ use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::seal::KeyRing;
 use session_warden::store::postgres::PostgresStore;
 use session_warden::transport::TransportConfig;
-use session_warden::{ErrorKind, SessionKey, Sessions, Supervisor};
+use session_warden::{SessionKey, Sessions, Supervisor};
 
 /// Made with `openssl rand -base64 32`. Read yours from a file or from the environment.
 const KEYS: &str = "1:pXuPDMX9pSDp8xDVRuuO1HpV5LQHbS5nGGRE8rqwIVo=";
@@ -53,16 +53,12 @@ fn policy() -> Policy {
 async fn sign_in(State(sessions): Backend, Path(device): Path<String>) -> Result<(), StatusCode> {
     let key = SessionKey::single(device).map_err(|_| StatusCode::BAD_REQUEST)?;
     let established = sessions.session(key).establish(Password::new("ada", "ok")).await;
-    established.map(drop).map_err(|failed| status_of(failed.kind()))
+    established.map(drop).map_err(|failed| failed.kind().http_status())
 }
 
 /// Answers with the number of the token, where a real backend would call an API with the token.
 async fn token(State(sessions): Backend, Path(device): Path<String>) -> Result<String, StatusCode> {
     let key = SessionKey::single(device).map_err(|_| StatusCode::BAD_REQUEST)?;
     let token = sessions.session(key).permission_token().await;
-    token.map(|token| token.generation().to_string()).map_err(|failed| status_of(failed.kind()))
-}
-
-fn status_of(kind: ErrorKind) -> StatusCode {
-    StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    token.map(|token| token.generation().to_string()).map_err(|failed| failed.kind().http_status())
 }

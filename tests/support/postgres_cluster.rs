@@ -4,6 +4,7 @@
 //! Each server ends with its value, and with the process of the test however that ends.
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,

@@ -22,9 +22,9 @@ use async_trait::async_trait;
 use session_warden::clock::Clock;
 use session_warden::key::SessionId;
 use session_warden::store::{
-    Attempt, Claim, ClaimId, Close, DuePage, Failures, Holder, Import, Lose, MemoryStore, Outcome,
-    Owner, Phase, Presence, Record, RecordFilter, Renew, Reschedule, Restore, Settle, Statement,
-    Store, StoreContext, Stored, Suspect, TakeOver,
+    Attempt, Claim, ClaimId, Close, DuePage, Failures, Import, Lose, MemoryStore, Outcome, Owner,
+    Phase, Presence, Record, RecordFilter, Renew, Reschedule, Restore, Settle, Statement, Store,
+    StoreContext, Stored, Suspect, TakeOver,
 };
 use session_warden::testing::ManualClock;
 
