@@ -173,8 +173,8 @@ impl SessionId {
 
     /// An id that sorts after all ids of a provider, and before all ids of the next provider.
     pub(crate) fn ceiling(provider: &ProviderName) -> Self {
-        let after = ProviderName(format!("{}\0", provider.as_str()).into());
-        Self::floor(&after, None)
+        // No tenant's name has this character. A database refuses the character U+0000.
+        Self::floor(provider, Some(&Tenant("\u{10FFFF}".into())))
     }
 
     /// The provider that the session belongs to.

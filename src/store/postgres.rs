@@ -18,21 +18,24 @@
 //!
 //! # Guarantees
 //!
-//! All replicas together do what one process does: each session is refreshed by one of them at a
-//! time. A claim, credentials, a close and a deletion are on the database's disk before they are
-//! confirmed. The clocks of the replicas may differ, because only the database's clock decides
-//! whether a lease or a wait is over.
+//! All processes together do what one process does: each session is refreshed by only one of them
+//! at a time. If PostgreSQL runs with `synchronous_commit = on`, its default, then a claim,
+//! credentials, a close and a deletion are on its disk before they are confirmed. The clocks of the
+//! processes may differ, because only the database's clock decides whether a lease or a wait is
+//! over. The chapter [`replicas`](crate::guide::replicas) says what happens when a process or the
+//! database fails.
 //!
 //! # Behind PgBouncer
 //!
-//! The store works behind PgBouncer in transaction mode. Each statement commits itself, and nothing
-//! that it leaves on a server connection matters to the next one.
+//! The store works behind PgBouncer in transaction mode. Each statement commits itself,
+//! and leaves no state on its connection.
 //!
 //! # Connections
 //!
 //! A store has up to five connections: one for claims, one for commits, and
-//! [three for reads](PostgresBuilder::read_connections). Connections to other machines are encrypted
-//! and their certificates verified (`sslmode=verify-full`), unless the URL says `sslmode=disable`.
+//! [three for reads](PostgresBuilder::read_connections). Connections to other machines are encrypted,
+//! and the server's certificate is verified (`sslmode=verify-full`), unless the URL says
+//! `sslmode=disable`.
 
 mod batch;
 mod change_feed;
@@ -57,6 +60,7 @@ mod write_rows;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -84,7 +88,7 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock};
 use crate::key::{ProviderName, SessionId};
-use crate::log::{LogLimit, log_limited};
+use crate::log::LogLimit;
 use crate::seal::{KeyRing, Succession};
 use crate::{task, transport};
 
@@ -119,6 +123,11 @@ struct Shared {
     maker: i64,
     /// The supervisors on this very store that have not ended.
     local_owners: Mutex<BTreeSet<Owner>>,
+    /// Whether several supervisors have used this very store at one time. Each must then see the
+    /// others' changes, also the last ones of one that has ended.
+    is_shared: AtomicBool,
+    /// Whether old changes are being removed.
+    purging: AtomicBool,
     /// Many rows may be damaged, and a list meets each of them every time.
     log_limit: LogLimit,
 }
@@ -194,6 +203,8 @@ impl PostgresBuilder {
             known: KnownRows::default(),
             maker: fastrand::i64(..),
             local_owners: Mutex::default(),
+            is_shared: AtomicBool::new(false),
+            purging: AtomicBool::new(false),
             log_limit: LogLimit::new(Arc::new(SystemClock::new())),
         });
         PostgresStore::start(shared)
@@ -202,7 +213,9 @@ impl PostgresBuilder {
 
 impl PostgresStore {
     /// Opens the store at this URL, for encrypted records: `postgres://user:password@host/database`,
-    /// with the parameters of PostgreSQL's own clients. Makes the tables if there are none. The
+    /// with the parameters that the crate `tokio-postgres` knows, and `sslmode` and `sslrootcert`.
+    /// The store itself sets the keepalives and how long a connection may take (3 s). It has no
+    /// client certificates. Makes the tables if there are none. The
     /// store gets its keys from the supervisor
     /// ([`key_ring`](crate::supervisor::SupervisorBuilder::key_ring)), which does not start without
     /// keys.
@@ -358,16 +371,9 @@ impl Store for PostgresStore {
 
     async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
         self.0.shared.note_presence(owner, presence).await?;
-        if presence == Presence::Renew
-            && let Err(fault) = self.0.shared.purge().await
-        {
-            log_limited!(
-                self.0.shared.log_limit,
-                warn,
-                None,
-                "could not remove old changes from the database",
-                cause = %fault
-            );
+        if presence == Presence::Renew {
+            // Not within this call, whose caller waits for the confirmation alone.
+            task::spawn_here(change_feed::purge(Arc::clone(&self.0.shared)));
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ pub(super) struct RowToWrite<'r> {
 pub(super) struct RowToDelete<'r> {
     pub(super) id: &'r SessionId,
     pub(super) expected: i64,
+    pub(super) expected_mac: Option<&'r [u8]>,
     pub(super) floor: Floor,
     pub(super) news: Option<Change>,
 }
@@ -110,6 +111,7 @@ impl<'r> Batch<'r> {
         numbers(&|row| Some(row.floor.version));
         numbers(&|row| Some(row.floor.epoch));
         numbers(&|row| Some(row.floor.generation));
+        batch.0.push(Parameter::ManyBytes(rows.iter().map(|row| row.expected_mac).collect()));
         batch
     }
 

@@ -7,6 +7,7 @@
 //! last snapshot, and later ones, are looked at.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_postgres::Row;
@@ -17,6 +18,7 @@ use super::database_clock::DatabaseTime;
 use super::holder_rows::REMEMBERED_FOR;
 use super::postgres_fault::PostgresFault;
 use super::row_reader::read_id;
+use crate::log::log_limited;
 use crate::store::encoding::{decode_counter, decode_phase, encode_limit};
 use crate::store::session_row::RowFault;
 use crate::store::{Change, Changes, Cursor, News};
@@ -80,7 +82,7 @@ impl Shared {
         let known = position.is_some();
         let asked = position.unwrap_or_default();
         let from = Snapshot::parse(&asked.from).unwrap_or_default();
-        let own = (!self.has_several_owners()).then_some(self.maker);
+        let own = (!self.is_shared.load(Ordering::Relaxed)).then_some(self.maker);
         let parameters = [
             (&from.after as _, Type::TEXT),
             (&from.under_way as _, Type::TEXT_ARRAY),
@@ -101,9 +103,14 @@ impl Shared {
         if !usable {
             return Ok(Page { next: begin, news: None, more: false });
         }
-        let mut told: Vec<_> = rows.iter().filter_map(read_news).collect();
-        let more = told.len() > limit;
-        told.truncate(limit);
+        let found = rows.iter().filter(|row| matches!(row.try_get(4), Ok(Some::<i64>(_))));
+        let found: Vec<_> = found.collect();
+        let more = found.len() > limit;
+        let told: Option<Vec<_>> = found.into_iter().take(limit).map(read_news).collect();
+        // A change that this version cannot read may be of any session.
+        let Some(told) = told else {
+            return Ok(Page { next: begin, news: None, more: false });
+        };
         let last = told.last().map_or(asked.number, |(number, _)| *number);
         // If there is more, it is the rest of the same snapshot.
         let next = if more { Position { to: Some(to), number: last, ..asked } } else { begin };
@@ -112,7 +119,7 @@ impl Shared {
     }
 
     /// Removes old changes, and supervisors that ended long ago.
-    pub(super) async fn purge(&self) -> Result<(), PostgresFault> {
+    async fn purge(&self) -> Result<(), PostgresFault> {
         let age = nanos(KEPT_FOR);
         let parameters = [(&age as _, Type::INT8), (&PURGED_AT_ONCE as _, Type::INT8)];
         for _ in 0..PURGES_IN_A_ROW {
@@ -150,6 +157,23 @@ impl Page {
     fn changes(self) -> Changes {
         Changes { cursor: self.next.encode(), news: self.news, more: self.more }
     }
+}
+
+/// Removes what is old, unless this process does it already.
+pub(super) async fn purge(shared: Arc<Shared>) {
+    if shared.purging.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    if let Err(fault) = shared.purge().await {
+        log_limited!(
+            shared.log_limit,
+            warn,
+            None,
+            "could not remove old changes from the database",
+            cause = %fault
+        );
+    }
+    shared.purging.store(false, Ordering::Relaxed);
 }
 
 /// Where a reader is in the feed.

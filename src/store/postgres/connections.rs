@@ -1,11 +1,11 @@
 //! Connections to the database.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use rustls::pki_types::CertificateDer;
-use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::config::{SslMode as DriverSslMode, TargetSessionAttrs};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -58,6 +58,8 @@ impl Connections {
     ) -> Result<Self, PostgresFault> {
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(UNCONFIRMED);
         config.keepalives(true).keepalives_idle(UNCONFIRMED).keepalives_interval(UNCONFIRMED);
+        // Decisions on what a standby shows would be decisions on the past.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_application_name().is_none() {
             config.application_name("session-warden");
         }
@@ -101,6 +103,7 @@ impl Connections {
             connection: Some(connection),
             tls: self.tls.clone(),
             broken: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
         })
     }
 }
@@ -112,6 +115,8 @@ pub(super) struct Connection {
     connection: Option<Object>,
     tls: Tls,
     broken: AtomicBool,
+    /// The queries whose answers have not come. A query whose future is dropped still runs.
+    under_way: AtomicUsize,
 }
 
 impl Connection {
@@ -128,13 +133,12 @@ impl Connection {
     ) -> Result<Vec<Row>, PostgresFault> {
         let (client, clock) = (self.client()?, SystemClock::new());
         let answer = client.query_typed(sql, parameters);
+        // Not counted down if this future is dropped here.
+        self.under_way.fetch_add(1, Ordering::Relaxed);
         let answer = timeout(&clock, STATEMENT_TIMEOUT, answer).await;
-        let timed_out = answer.is_none();
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
         let result = answer.map_or(Err(PostgresFault::TimedOut), |rows| Ok(rows?));
         if let Err(fault) = &result {
-            if timed_out {
-                self.cancel(client);
-            }
             if fault.ends_connection() {
                 self.broken.store(true, Ordering::Relaxed);
             }
@@ -160,9 +164,14 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let (true, Some(connection)) =
-            (self.broken.load(Ordering::Relaxed), self.connection.take())
-        {
+        let abandoned = self.under_way.load(Ordering::Relaxed) > 0;
+        let broken = self.broken.load(Ordering::Relaxed);
+        if !abandoned && !broken {
+            return;
+        }
+        // The next user of the connection would wait for the statement of this one.
+        if let Some(connection) = self.connection.take() {
+            self.cancel(&connection);
             drop(Object::take(connection));
         }
     }

@@ -1,5 +1,6 @@
 //! The supervisors that use the store, on any machine.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
@@ -34,21 +35,19 @@ impl Shared {
         {
             let mut local = self.local_owners.lock();
             if ended {
-                local.remove(&owner)
+                local.remove(&owner);
             } else {
-                local.insert(owner)
-            };
+                local.insert(owner);
+            }
+            if local.len() > 1 {
+                self.is_shared.store(true, Ordering::Relaxed);
+            }
         }
         let (owner, form) = (owner.0.cast_signed(), i32::try_from(NEWEST_FORM).unwrap_or(0));
         let parameters =
             [(&owner as _, Type::INT8), (&ended as _, Type::BOOL), (&form as _, Type::INT4)];
         self.connections.query(&self.statements.presence, &parameters).await?;
         Ok(())
-    }
-
-    /// Whether several supervisors use this very store. Each must then see the others' changes.
-    pub(super) fn has_several_owners(&self) -> bool {
-        self.local_owners.lock().len() > 1
     }
 
     /// A page of due records, and the supervisors that run.

@@ -80,7 +80,6 @@ impl Shared {
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<ResealPage, StoreError> {
-        let connection = self.connections.get(&self.connections.claims).await?;
         let (key, limit) = (i64::from(key), encode_limit(limit));
         let (provider, tenant, token_id) = after.map_or(("", "", ""), id_columns);
         let parameters = [
@@ -98,6 +97,8 @@ impl Shared {
             let Ok(known) = self.read_verified(id, row, 0) else { continue };
             writes.extend(self.sealed_anew(id, Arc::new(known)).map(|write| (id, write)));
         }
+        // Only now: claims wait for this connection.
+        let connection = self.connections.get(&self.connections.claims).await?;
         let given: Vec<_> = writes.iter().map(|(id, write)| (*id, write)).collect();
         let written = self.write_rows(&connection, &given).await;
         let mut done = 0;

@@ -53,6 +53,7 @@ pub(super) enum WriteKind {
     },
     Delete {
         expected: i64,
+        mac: Option<Vec<u8>>,
         floor: Floor,
         news: Option<Change>,
     },
@@ -78,7 +79,9 @@ impl PendingWrite {
                 WriteKind::Insert { row, floor: basis.floor, has_news }
             }
             (Write::Remove(floor), Some(former)) => {
-                WriteKind::Delete { expected: encode_counter(former.record.version), floor, news }
+                let expected = encode_counter(former.record.version);
+                let mac = former.row().mac.map(<[u8]>::to_vec);
+                WriteKind::Delete { expected, mac, floor, news }
             }
             // `decide` removes only what it found, and its caller asks for no other write.
             (Write::Remove(_), None) | (Write::Nothing, _) => {
@@ -97,7 +100,7 @@ impl PendingWrite {
         let (version, phase) = (floor.version, Phase::Lost);
         let done = Done { version, epoch, generation, fence: 0, phase, suspect: false };
         let [expected, ..] = stored;
-        let kind = WriteKind::Delete { expected, floor, news: Some(change) };
+        let kind = WriteKind::Delete { expected, mac: row.mac, floor, news: Some(change) };
         Ok(Self { outcome: Outcome::Done(done), kind })
     }
 
@@ -131,11 +134,15 @@ impl WriteKind {
     }
 
     /// The row that a delete removes.
-    pub(super) fn row_to_delete<'r>(&self, id: &'r SessionId) -> Option<RowToDelete<'r>> {
+    pub(super) fn row_to_delete<'r>(&'r self, id: &'r SessionId) -> Option<RowToDelete<'r>> {
         match self {
-            Self::Delete { expected, floor, news, .. } => {
-                Some(RowToDelete { id, expected: *expected, floor: *floor, news: *news })
-            }
+            Self::Delete { expected, mac, floor, news } => Some(RowToDelete {
+                id,
+                expected: *expected,
+                expected_mac: mac.as_deref(),
+                floor: *floor,
+                news: *news,
+            }),
             Self::Update { .. } | Self::Insert { .. } => None,
         }
     }

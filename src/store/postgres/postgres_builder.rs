@@ -108,36 +108,37 @@ impl PostgresBuilder {
     }
 
     /// Makes no tables and changes none. If they are missing or older than this program, `open`
-    /// fails with [`PostgresFault::NotMigrated`]. Run [`migrations_sql`](Self::migrations_sql)
-    /// before, as a user that owns the schema; the backend's own user then needs only what
-    /// [`grants_sql`](Self::grants_sql) grants.
+    /// fails with [`PostgresFault::NotMigrated`]. Before that, run
+    /// [`migrations_sql`](Self::migrations_sql) and [`grants_sql`](Self::grants_sql) as a user that
+    /// has the privilege `CREATE` on the database.
     pub fn skip_migrations(mut self) -> Self {
         self.migrate = false;
         self
     }
 
-    /// How many connections the store has for reads. Defaults to 3. Besides these it has one for
-    /// claims and one for commits.
+    /// Sets how many connections the store has for reads, at least 1. Defaults to 3. Besides these,
+    /// it has one for claims and one for commits.
     pub fn read_connections(mut self, number: usize) -> Self {
         self.read_connections = number.max(1);
         self
     }
 
-    /// Encrypts records with these keys instead of the supervisor's.
+    /// Encrypts and decrypts records with these keys instead of the supervisor's.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
         self
     }
 
     /// Writes tokens without encryption. Everybody who can read the tables or a backup of them can
-    /// use the tokens. You choose this when the tables are made, and cannot change it later.
+    /// use the tokens. The first process that opens the store decides this for all. To change it later, copy
+    /// the sessions into another schema with [`copy_store`](crate::store::copy_store()).
     pub fn tokens_in_clear(mut self) -> Self {
         self.in_clear = true;
         self
     }
 
-    /// Measures with this clock how old the last reading of the database's clock is. Defaults to the
-    /// clock of the first supervisor that uses the store. All other times are the database's.
+    /// Sets the clock with which the store estimates the database's time between two statements.
+    /// Defaults to the clock of the first supervisor that uses the store. Only tests need this.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
@@ -148,17 +149,17 @@ impl PostgresBuilder {
     ///
     /// # Errors
     ///
-    /// [`PostgresFault::InvalidName`] if schema or prefix is no valid name.
+    /// [`PostgresFault::InvalidName`] if the schema or the prefix is not a valid name.
     pub fn migrations_sql(&self) -> Result<String, PostgresFault> {
         Ok(self.names()?.migrations_sql())
     }
 
     /// Returns the SQL that grants this role what the store needs if it does not migrate: to read
-    /// and write the rows of four tables, and to run one function.
+    /// and write the rows of five tables, and to run two functions.
     ///
     /// # Errors
     ///
-    /// [`PostgresFault::InvalidName`] if schema or prefix is no valid name.
+    /// [`PostgresFault::InvalidName`] if the schema or the prefix is not a valid name.
     pub fn grants_sql(&self, role: &str) -> Result<String, PostgresFault> {
         Ok(self.names()?.grants_sql(role))
     }

@@ -21,7 +21,8 @@ pub enum PostgresFault {
     /// The connection URL cannot be read, or has a parameter that is not known.
     #[error("an invalid connection URL")]
     InvalidUrl,
-    /// The schema or the table prefix is not a name that needs no quotes.
+    /// The schema or the table prefix is not a valid name: at most 30 lower-case letters, digits and
+    /// underscores, a letter first.
     #[error("an invalid name")]
     InvalidName,
     /// A root certificate cannot be read, or there is none.
@@ -36,14 +37,16 @@ pub enum PostgresFault {
     /// The text of the database is not encoded as UTF-8.
     #[error("a database that is not encoded as UTF-8")]
     NotUtf8,
-    /// The schema has no tables of this crate, or older ones, and the store was told not to
-    /// migrate.
-    #[error("a schema that is not migrated")]
+    /// The server confirms writes before they are on its disk (`synchronous_commit = off`).
+    #[error("writes that are confirmed too early")]
+    NotDurable,
+    /// The tables are missing or too old, and the store was told not to migrate.
+    #[error("tables that are not migrated")]
     NotMigrated,
     /// A newer version of this crate made the tables. They are unchanged.
-    #[error("a newer schema")]
+    #[error("newer tables")]
     Newer {
-        /// The version of the schema.
+        /// The version of the tables.
         found: i32,
         /// The newest version that this program knows.
         known: i32,
@@ -51,9 +54,9 @@ pub enum PostgresFault {
     /// A newer version of this crate wrote the record. The record is unchanged.
     #[error("a newer record format")]
     NewerForm {
-        /// The form of the record.
+        /// The format of the record.
         found: i64,
-        /// The newest form that this program reads.
+        /// The newest format that this program reads.
         known: i64,
     },
     /// The tables were made for sealed records, and are opened for records in clear.
@@ -62,22 +65,25 @@ pub enum PostgresFault {
     /// The tables were made for records in clear, and are opened for sealed ones.
     #[error("a database with records in clear")]
     InClear,
-    /// The database server cannot be reached.
+    /// The database server cannot be reached, or refuses the connection, for example because it has
+    /// too many.
     #[error("no connection: {cause}")]
     Unreachable {
-        /// What the operating system or TLS says.
+        /// What the operating system, TLS or the server says.
         cause: String,
     },
-    /// The database server did not answer in time. A write may be done or not.
+    /// The database server did not answer in time, or no connection was free. A write may or may not
+    /// have been done.
     #[error("no answer in time")]
     TimedOut,
-    /// The connection ended while a statement was under way. A write may be done or not.
+    /// The connection ended while a statement was under way. A write may or may not have been done.
     #[error("a connection that ended")]
     ConnectionLost,
-    /// Other processes changed the record again and again while this statement was tried.
+    /// Other processes changed the record again and again while this statement was tried, or their
+    /// transactions waited for each other.
     #[error("a record that changes all the time")]
     Contended,
-    /// The database server is a read-only replica, or is set to read-only.
+    /// The database server is a standby, or is set to read-only.
     #[error("a read-only database")]
     ReadOnly,
     /// The database user lacks a privilege, or may not sign in.
@@ -89,10 +95,10 @@ pub enum PostgresFault {
     /// The disk of the database server is full.
     #[error("a full disk")]
     NoRoom,
-    /// Credentials have more bytes than 16 MiB.
+    /// The encrypted credentials are larger than 16 MiB.
     #[error("credentials with too many bytes")]
     TooLarge,
-    /// A record is not of a form that this version reads.
+    /// A record is not in a format that this version reads.
     #[error("a malformed record")]
     Malformed,
     /// The tasks of the store have ended, because the runtime that it was opened on has ended.
@@ -110,6 +116,12 @@ impl PostgresFault {
     /// Whether it is not known if the statement was done.
     pub(super) fn leaves_unknown(&self) -> bool {
         matches!(self, Self::TimedOut | Self::ConnectionLost)
+    }
+
+    /// Whether the server refused a statement for a value in it, so that the rest of its batch may
+    /// succeed.
+    pub(super) fn is_about_a_value(&self) -> bool {
+        matches!(self, Self::Failed { code } if code.starts_with("22") || code.starts_with("54"))
     }
 
     /// Whether another statement on the same connection would fail too.
@@ -138,8 +150,8 @@ impl PostgresFault {
             )
             .into(),
             Self::Denied { code } => format!(
-                "the database refused the user or lacks a privilege (SQLSTATE {code}); check user \
-                 and password, and grant what `PostgresBuilder::grants_sql` returns"
+                "the database refused the sign-in, or the user lacks a privilege (SQLSTATE \
+                 {code}); check user and password, and grant what `PostgresBuilder::grants_sql` returns"
             )
             .into(),
             Self::Failed { code } => format!(
@@ -151,6 +163,7 @@ impl PostgresFault {
             | Self::InvalidName
             | Self::InvalidRoots
             | Self::NotUtf8
+            | Self::NotDurable
             | Self::NotMigrated
             | Self::Sealed
             | Self::InClear
@@ -174,6 +187,7 @@ impl PostgresFault {
             Self::NotUtf8 => {
                 "the database is not encoded as UTF-8; create one with ENCODING 'UTF8'"
             }
+            Self::NotDurable => NOT_DURABLE,
             Self::NotMigrated => NOT_MIGRATED,
             Self::Sealed => "the records are encrypted; open the store without `tokens_in_clear`",
             Self::InClear => IN_CLEAR,
@@ -208,6 +222,8 @@ const INVALID_NAME: &str = "the name of the schema or the table prefix is invali
                             30 lower-case letters, digits and underscores, a letter first";
 const INVALID_ROOTS: &str = "the root certificate cannot be read; write it as PEM, and name an \
                              existing file in `sslrootcert`";
+const NOT_DURABLE: &str = "the database confirms writes before they are on its disk; set \
+                           `synchronous_commit = on` for the database or its user";
 const NOT_MIGRATED: &str = "the tables are missing or older than this program; run what \
                             `PostgresBuilder::migrations_sql` returns, or open the store without \
                             `skip_migrations`";
@@ -227,6 +243,7 @@ impl From<PostgresFault> for StoreError {
             | PostgresFault::InvalidRoots
             | PostgresFault::TooOld { .. }
             | PostgresFault::NotUtf8
+            | PostgresFault::NotDurable
             | PostgresFault::NotMigrated
             | PostgresFault::Newer { .. }
             | PostgresFault::NewerForm { .. }
@@ -274,8 +291,8 @@ impl From<Error> for PostgresFault {
             Self::Contended
         } else if *code == SqlState::INSUFFICIENT_PRIVILEGE || class == "28" {
             Self::Denied { code: code.code().to_owned() }
-        } else if matches!(class, "08" | "57" | "58" | "53") {
-            // The server is shutting down, starting, out of resources, or PgBouncer lost it.
+        } else if matches!(class, "08" | "57") {
+            // The server is shutting down or starting, or PgBouncer lost it.
             Self::ConnectionLost
         } else {
             Self::Failed { code: code.code().to_owned() }
@@ -289,8 +306,10 @@ impl From<PoolError> for PostgresFault {
             PoolError::Backend(error) => {
                 let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
                 let fault = Self::from(error);
-                // No statement was under way.
-                if fault == Self::ConnectionLost { Self::Unreachable { cause } } else { fault }
+                // No statement was under way. A server without a free connection counts too.
+                let refused = matches!(&fault, Self::Failed { code } if code.starts_with("53"));
+                let unreachable = refused || fault == Self::ConnectionLost;
+                if unreachable { Self::Unreachable { cause } } else { fault }
             }
             PoolError::Timeout(_) => Self::TimedOut,
             PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {

@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::connections::Connection;
 use super::database_clock::DatabaseTime;
 use super::postgres_fault::PostgresFault;
-use super::row_reader::{KnownRow, columns_of_a_row, stored_counters};
+use super::row_reader::{KnownRow, columns_of_a_row, stored_counters, stored_mac};
 use crate::key::SessionId;
 use crate::store::{Floor, StoreError};
 
@@ -29,6 +29,8 @@ pub(super) struct UnreadableRow {
     pub(super) error: StoreError,
     /// Version, epoch and generation, if they are numbers.
     pub(super) counters: Option<[i64; 3]>,
+    /// The tag as it stands in the row.
+    pub(super) mac: Option<Vec<u8>>,
 }
 
 impl ReadRows {
@@ -82,6 +84,7 @@ impl Shared {
         self.read_verified(id, row, FIRST_COLUMN).map(Arc::new).map_err(|error| UnreadableRow {
             error,
             counters: stored_counters(row, FIRST_COLUMN).ok(),
+            mac: stored_mac(row, FIRST_COLUMN),
         })
     }
 }

@@ -165,6 +165,12 @@ pub(super) fn stored_counters(row: &Row, first: usize) -> Result<[i64; 3], Store
     Ok([get(first)?, get(first + 1)?, get(first + 2)?])
 }
 
+/// The tag of a row, even of one that cannot be read.
+pub(super) fn stored_mac(row: &Row, first: usize) -> Option<Vec<u8>> {
+    let at = column_kinds().position(|(name, _)| name == "mac")?;
+    row.try_get::<_, Option<&[u8]>>(first + at).ok()?.map(<[u8]>::to_vec)
+}
+
 /// The id in the three columns from `at` on.
 pub(super) fn read_id(row: &Row, at: usize) -> Option<SessionId> {
     let provider = ProviderName::new(row.try_get::<_, &str>(at).ok()?).ok()?;

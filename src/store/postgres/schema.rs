@@ -1,9 +1,12 @@
 //! The tables of the store: their names, how they are made, and which version they have.
 
+use std::time::Duration;
+
 use tokio_postgres::{Client, Error};
 
 use super::postgres_fault::PostgresFault;
 use super::statements::type_name;
+use crate::clock::{SystemClock, timeout};
 use crate::store::session_row::{ColumnKind, column_kinds};
 
 /// The newest version of the schema that this program knows.
@@ -16,6 +19,13 @@ const OLDEST_SERVER: u32 = 13;
 /// The most characters of a schema's name and of a table prefix. PostgreSQL cuts names at 63 bytes,
 /// so that longer ones could become equal.
 const MAX_NAME: usize = 30;
+
+/// How long ago a write may have been decided. Defaults to 2 s, of the 5 s by which leases are longer
+/// than they must be (`SAVE_MARGIN`).
+const LATEST_DECISION: Duration = Duration::from_secs(2);
+
+/// How long a store waits for the migration of another process. Defaults to 60 s.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The lock that migrations of all programs take: they run one after the other.
 const MIGRATION_LOCK: i64 = 0x7365_7373_5F77_6172;
@@ -49,6 +59,7 @@ impl TableNames {
     /// Replaces `{schema}` and the names in braces.
     pub(super) fn fill(&self, sql: &str) -> String {
         let mut filled = sql.replace("{schema}", &self.schema).replace("{prefix}", &self.prefix);
+        filled = filled.replace("{latest}", &LATEST_DECISION.as_nanos().to_string());
         for name in ["session", "change", "client", "holder", "store", "now", "write"] {
             filled = filled.replace(&format!("{{{name}}}"), &self.of(name));
         }
@@ -83,6 +94,15 @@ pub(super) async fn open(
     names: &TableNames,
     migrate: bool,
 ) -> Result<(), PostgresFault> {
+    let (clock, tables) = (SystemClock::new(), open_tables(client, names, migrate));
+    timeout(&clock, OPEN_TIMEOUT, tables).await.unwrap_or(Err(PostgresFault::TimedOut))
+}
+
+async fn open_tables(
+    client: &Client,
+    names: &TableNames,
+    migrate: bool,
+) -> Result<(), PostgresFault> {
     check_server(client).await?;
     match version(client, names).await? {
         Some(SCHEMA_VERSION) => Ok(()),
@@ -97,13 +117,17 @@ pub(super) async fn open(
 async fn check_server(client: &Client) -> Result<(), PostgresFault> {
     let sql = "SELECT current_setting('server_version_num')::int4,
         (SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database
-            WHERE datname = current_database())";
+            WHERE datname = current_database()),
+        current_setting('synchronous_commit') <> 'off'";
     let row = client.query_typed_one(sql, &[]).await?;
     let found = u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0) / 10_000;
     if found < OLDEST_SERVER {
         return Err(PostgresFault::TooOld { found });
     }
-    if row.try_get::<_, bool>(1)? { Ok(()) } else { Err(PostgresFault::NotUtf8) }
+    if !row.try_get::<_, bool>(1)? {
+        return Err(PostgresFault::NotUtf8);
+    }
+    if row.try_get::<_, bool>(2)? { Ok(()) } else { Err(PostgresFault::NotDurable) }
 }
 
 /// The version of the tables; `None` if there are none.
@@ -159,7 +183,8 @@ BEGIN
     UPDATE {session} AS s SET {set}
         WHERE s.provider = of_provider COLLATE \"C\" AND s.tenant = of_tenant COLLATE \"C\"
             AND s.token_id = of_token_id COLLATE \"C\" AND s.version = expected
-            AND s.mac IS NOT DISTINCT FROM expected_mac AND decided_at <= {now}();
+            AND s.mac IS NOT DISTINCT FROM expected_mac
+            AND (decided_at = 0 OR {now}() - decided_at BETWEEN 0 AND {latest});
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
@@ -207,6 +232,10 @@ ALTER TABLE {session} ALTER COLUMN sealed SET STORAGE EXTERNAL,
 -- Without a column of the claim, so that a claim and its renewals change no index (HOT updates).
 CREATE INDEX IF NOT EXISTS {prefix}session_due
     ON {session} (provider, due_at, tenant, token_id) WHERE due_at IS NOT NULL;
+
+-- The records that a key encrypts.
+CREATE INDEX IF NOT EXISTS {prefix}session_key
+    ON {session} (key_id, provider, tenant, token_id) WHERE key_id IS NOT NULL;
 
 -- What other processes read to notice changes. Kept for some minutes.
 CREATE TABLE IF NOT EXISTS {change} (

@@ -47,6 +47,10 @@ impl ConnectionUrl {
                 format!("{address}?{}", kept.join("&"))
             }
             _ if is_url => text.to_owned(),
+            // A value in quotes may hold blanks, and text that looks like a parameter.
+            _ if text.contains('\'') && text.contains("ssl") => {
+                return Err(PostgresFault::InvalidUrl);
+            }
             _ => {
                 let kept: Vec<_> = text.split_whitespace().filter(|of| take(of)).collect();
                 kept.join(" ")
@@ -130,7 +134,9 @@ mod tests {
 
     #[test]
     fn an_unknown_mode_or_parameter_is_refused() {
-        for url in ["postgres://u@h/d?sslmode=full", "postgres://u@h/d?nonsense=1", "mysql://h"] {
+        let quoted = "host=h password='x sslmode=disable y'";
+        let mode = "postgres://u@h/d?sslmode=full";
+        for url in [mode, quoted, "postgres://u@h/d?nonsense=1", "mysql://h"] {
             let refused = ConnectionUrl::parse(url).err();
             assert_eq!(refused, Some(PostgresFault::InvalidUrl), "{url}");
         }

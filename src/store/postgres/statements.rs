@@ -115,7 +115,7 @@ fn load() -> String {
 /// news. Then the columns.
 ///
 /// The lock on the floor comes first. A delete of the same session that commits meanwhile raises
-/// the floor, and this statement then writes nothing; without the lock, the new record could begin
+/// the floor above the given one, and this statement then writes nothing; without the lock, the new record could begin
 /// below the deleted one.
 fn insert() -> String {
     let arrays: Vec<_> = column_kinds()
@@ -129,7 +129,8 @@ fn insert() -> String {
                  WITH ORDINALITY AS t(provider, tenant, token_id, has_news, {columns}, place)),
          n AS (INSERT INTO {{session}} (provider, tenant, token_id, {columns})
              SELECT i.provider, i.tenant, i.token_id, {} FROM f JOIN i
-                 ON ARRAY[f.version, f.epoch, f.generation] = $1::bigint[]
+                 ON f.version <= ($1::bigint[])[1] AND f.epoch <= ($1::bigint[])[2]
+                     AND f.generation <= ($1::bigint[])[3]
              ON CONFLICT DO NOTHING RETURNING provider, tenant, token_id),
          c AS (INSERT INTO {{change}}
                  (maker, provider, tenant, token_id, version, epoch, generation, phase)
@@ -143,23 +144,24 @@ fn insert() -> String {
 }
 
 /// `$1`: who writes. `$2` to `$4`: the names. `$5`: the expected versions. `$6` to `$8`: the news;
-/// `NULL` if there is none. `$9` to `$11`: the floors.
+/// `NULL` if there is none. `$9` to `$11`: the floors. `$12`: the tags that the rows must have.
 fn delete() -> String {
     format!(
         "WITH f AS MATERIALIZED (SELECT true AS locked FROM {{store}} FOR UPDATE),
-         i AS (SELECT {NAMES}, expected, version, epoch, generation, floor_version, floor_epoch,
-                 floor_generation, place
+         i AS (SELECT {NAMES}, expected, expected_mac, version, epoch, generation, floor_version,
+                 floor_epoch, floor_generation, place
              FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
-                 $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+                 $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bytea[])
                  WITH ORDINALITY AS t(provider, tenant, token_id, expected, version, epoch,
-                     generation, floor_version, floor_epoch, floor_generation, place)),
+                     generation, floor_version, floor_epoch, floor_generation, expected_mac,
+                     place)),
          l AS MATERIALIZED (SELECT s.provider, s.tenant, s.token_id
              FROM (SELECT i.* FROM f JOIN i ON f.locked) AS i
              JOIN {{session}} AS s USING (provider, tenant, token_id)
              ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s),
          d AS (DELETE FROM {{session}} AS s USING l JOIN i USING (provider, tenant, token_id)
              WHERE s.provider = i.provider AND s.tenant = i.tenant AND s.token_id = i.token_id
-                 AND s.version = i.expected
+                 AND s.version = i.expected AND s.mac IS NOT DISTINCT FROM i.expected_mac
              RETURNING i.place, i.floor_version, i.floor_epoch, i.floor_generation),
          r AS (UPDATE {{store}} SET
                  version = greatest(version, (SELECT max(floor_version) FROM d)),
@@ -219,10 +221,12 @@ const PURGE_CHANGES: &str = "
         WHERE made_at < {now}() - $1::bigint) RETURNING 1)
     SELECT count(*) FROM gone";
 
-/// `$1`: the owner. `$2`: whether it has ended. `$3`: the form of rows that it reads.
+/// `$1`: the owner. `$2`: whether it has ended. `$3`: the form of rows that it reads. An owner that has
+/// ended never comes back: a renewal that arrives late does not revive it.
 const PRESENCE: &str = "
-    INSERT INTO {holder} (owner, beat_at, ended, form) VALUES ($1::bigint, {now}(), $2, $3::int4)
-    ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at, ended = excluded.ended";
+    INSERT INTO {holder} AS h (owner, beat_at, ended, form) VALUES ($1::bigint, {now}(), $2, $3::int4)
+    ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at,
+        ended = h.ended OR excluded.ended";
 
 /// `$1`: the age in nanoseconds.
 const PURGE_HOLDERS: &str = "DELETE FROM {holder} WHERE beat_at < {now}() - $1::bigint";

@@ -13,7 +13,9 @@ pub(super) enum NewsOf {
     SomeRows,
 }
 
-/// `$1`: the time at which the batch was decided. `$2`: who writes. Then arrays. `$3` to `$5`: the
+/// `$1`: the time at which the batch was decided; 0 if no time matters. If it was too long ago, for
+/// example because the machine was suspended meanwhile, nothing is written: a lease would be over
+/// before its holder begins. `$2`: who writes. Then arrays. `$3` to `$5`: the
 /// names. `$6`: the versions that the rows must have, and `$7` their tags: after a failover that
 /// lost writes, another row may have the same version. `$8`: whether there is news. Then the
 /// columns, and for each column of bytes whether it stays.
@@ -61,7 +63,7 @@ pub(super) fn update_sql(names: &TableNames, columns: &[usize], news: NewsOf) ->
          u AS (UPDATE {{session}} AS s SET {set} FROM l
              WHERE s.provider = l.provider AND s.tenant = l.tenant AND s.token_id = l.token_id
                  AND s.version = l.expected AND s.mac IS NOT DISTINCT FROM l.expected_mac
-                 AND $1::bigint <= {{now}}()
+                 AND ($1::bigint = 0 OR {{now}}() - $1::bigint BETWEEN 0 AND {{latest}})
              RETURNING l.place, l.has_news, s.provider, s.tenant, s.token_id, s.version, s.epoch,
                  s.generation, s.phase){told}
          SELECT array_agg(place::int4), {{now}}() FROM u WHERE $2::bigint IS NOT NULL"

@@ -237,8 +237,7 @@ impl Turn<'_> {
                     job.unknown |= unknown;
                     return self.again(job, fault);
                 }
-                let refused = matches!(fault, PostgresFault::Failed { .. });
-                if refused && self.batch > 1 && !job.alone {
+                if fault.is_about_a_value() && self.batch > 1 && !job.alone {
                     job.alone = true;
                     return self.again(job, fault);
                 }
@@ -273,6 +272,7 @@ impl Turn<'_> {
             }
         };
         let (floor, now, found) = (read.floor, read.at, read.take(place));
+        let floor = raised(floor, &job);
         match self.decide_on_read(&job.job, found, (floor, now)) {
             Ok(Decided::Outcome(outcome)) => job.finish(Ok(outcome)),
             Ok(Decided::Write(write)) => {
@@ -308,6 +308,20 @@ impl Turn<'_> {
         }
         let basis = Basis { known, floor, at: now };
         PendingWrite::new(self.shared, &job.id, basis, decision).map(Decided::Write)
+    }
+}
+
+/// The floor above which a new record begins. Others may raise the floor while the record is on its
+/// way, so a claim that this has refused begins further above it each time.
+fn raised(floor: Floor, job: &OpenJob) -> Floor {
+    if job.tries < 2 || !matches!(job.job.statement, Statement::Claim(_)) {
+        return floor;
+    }
+    let margin = 64 << job.tries.min(20);
+    Floor {
+        version: floor.version + margin,
+        epoch: floor.epoch + margin,
+        generation: floor.generation + margin,
     }
 }
 
