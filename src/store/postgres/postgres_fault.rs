@@ -307,6 +307,10 @@ impl From<PoolError> for PostgresFault {
                 let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
                 let fault = Self::from(error);
                 // No statement was under way. A server without a free connection counts too.
+                // The driver looks for a server that takes writes, and says so if there is none.
+                if cause.contains("does not allow writes") {
+                    return Self::ReadOnly;
+                }
                 let refused = matches!(&fault, Self::Failed { code } if code.starts_with("53"));
                 let unreachable = refused || fault == Self::ConnectionLost;
                 if unreachable { Self::Unreachable { cause } } else { fault }

@@ -6,6 +6,10 @@
 use super::schema::TableNames;
 use crate::store::session_row::{ColumnKind, column_kinds};
 
+/// Begins each statement that writes records, so that operators find them among the server's
+/// activities.
+pub(super) const WRITE: &str = "/* session-warden writes */";
+
 /// Names that came as parameters, with the collation of the tables.
 pub(super) const NAMES: &str = "provider COLLATE \"C\" AS provider, tenant COLLATE \"C\" AS tenant,
     token_id COLLATE \"C\" AS token_id";
@@ -92,7 +96,7 @@ fn columns(prefix: &str) -> String {
 /// The parameters of the function `write`, in their order.
 fn write() -> String {
     let parameters: Vec<_> = (1..=10 + column_kinds().len()).map(|at| format!("${at}")).collect();
-    format!("SELECT {{write}}({})", parameters.join(", "))
+    format!("{WRITE} SELECT {{write}}({})", parameters.join(", "))
 }
 
 /// `$1` to `$3`: the names. The first row has the time and the floor only.
@@ -123,7 +127,7 @@ fn insert() -> String {
         .map(|(at, (_, kind))| format!("${}::{}[]", at + 7, type_name(kind)))
         .collect();
     format!(
-        "WITH f AS MATERIALIZED (SELECT version, epoch, generation FROM {{store}} FOR SHARE),
+        "{WRITE} WITH f AS MATERIALIZED (SELECT version, epoch, generation FROM {{store}} FOR SHARE),
          i AS (SELECT {NAMES}, has_news, {columns}, place
              FROM unnest($3::text[], $4::text[], $5::text[], $6::boolean[], {})
                  WITH ORDINALITY AS t(provider, tenant, token_id, has_news, {columns}, place)),
@@ -147,7 +151,7 @@ fn insert() -> String {
 /// `NULL` if there is none. `$9` to `$11`: the floors. `$12`: the tags that the rows must have.
 fn delete() -> String {
     format!(
-        "WITH f AS MATERIALIZED (SELECT true AS locked FROM {{store}} FOR UPDATE),
+        "{WRITE} WITH f AS MATERIALIZED (SELECT true AS locked FROM {{store}} FOR UPDATE),
          i AS (SELECT {NAMES}, expected, expected_mac, version, epoch, generation, floor_version,
                  floor_epoch, floor_generation, place
              FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],

@@ -3,7 +3,7 @@
 //! prepared.
 
 use super::schema::TableNames;
-use super::statements::{NAMES, type_name};
+use super::statements::{NAMES, WRITE, type_name};
 use crate::store::session_row::{ColumnKind, column_kinds};
 
 /// What an update writes into the feed of changes.
@@ -52,7 +52,7 @@ pub(super) fn update_sql(names: &TableNames, columns: &[usize], news: NewsOf) ->
         }
     };
     names.fill(&format!(
-        "WITH i AS (SELECT {NAMES}, expected, expected_mac, has_news{inputs}, place
+        "{WRITE} WITH i AS (SELECT {NAMES}, expected, expected_mac, has_news{inputs}, place
              FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[],
                  $8::boolean[]{arrays})
                  WITH ORDINALITY AS t(provider, tenant, token_id, expected, expected_mac,

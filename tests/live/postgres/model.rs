@@ -117,7 +117,7 @@ impl Database for Tables {
         let cuts = self.proxy.cuts();
         if is_lost {
             // All that write have it, and no read has.
-            self.proxy.cut_next_answer_after("INSERT INTO");
+            self.proxy.cut_next_answer_after("session-warden writes");
         }
         let outcome = self.handles[handle].apply(id, statement).await.unwrap();
         if is_lost {

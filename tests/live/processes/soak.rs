@@ -38,7 +38,7 @@ const UNCALLED: Duration = Duration::from_secs(20);
 const WAY: Duration = Duration::from_millis(60);
 
 /// In the statement of each claim and commit of an established session.
-const WRITE: &str = "UPDATE session_warden.session AS s";
+const WRITE: &str = "session-warden writes";
 
 /// How long a cut waits for a write.
 const WRITES_IN: Duration = Duration::from_secs(2);

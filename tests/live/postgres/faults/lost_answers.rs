@@ -9,7 +9,7 @@ use crate::postgres::statements::open;
 use crate::postgres_cluster::{PostgresCluster, StoppableProxy};
 
 /// In the statement of each claim and commit of an established session.
-const WRITE: &str = "UPDATE session_warden.session AS s";
+const WRITE: &str = "session-warden writes";
 
 const DEVICE: &str = "device";
 

@@ -104,7 +104,7 @@ async fn a_user_with_the_granted_privileges_alone_can_do_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_read_only_database_records_are_read_and_writes_say_why_they_fail() {
+async fn on_a_read_only_database_all_statements_say_why_they_fail() {
     let cluster = PostgresCluster::shared().await;
     let url = cluster.new_database().await;
     let store = open(&url).await;
@@ -118,7 +118,9 @@ async fn on_a_read_only_database_records_are_read_and_writes_say_why_they_fail()
     );
     cluster.sql("postgres", &end).await;
 
-    assert!(store.load(&id(1)).await.unwrap().is_some());
+    // Not even a read: a standby would show the past.
+    let refused = store.load(&id(1)).await.unwrap_err();
+    assert_eq!(fault(&refused), &PostgresFault::ReadOnly);
     for _ in 0..2 {
         let refused = store.apply(&id(1), Statement::Delete).await.unwrap_err();
         assert_eq!(fault(&refused), &PostgresFault::ReadOnly);
