@@ -385,7 +385,8 @@ pub trait Store: Send + Sync + 'static {
     /// of their keys, beginning after `after`, and the number of the supervisors that run. Returns
     /// `None` if the store shares nothing about clients. A wrapper must pass the call on.
     ///
-    /// A supervisor asks when it starts and every 5 s, and every second while a client is held back.
+    /// A supervisor asks when it starts, then after [`ClientPage::next_in`], and every second while a client is
+    /// held back.
     ///
     /// # Errors
     ///

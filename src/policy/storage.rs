@@ -25,13 +25,12 @@ pub const CHANGES_POLL: Duration = Duration::from_millis(250);
 /// How many changes a supervisor reads from the store at once. Defaults to 1,024, some 100 KB.
 pub const CHANGES_PAGE: usize = 1024;
 
-/// How often a supervisor writes to the store that it is still running. Defaults to 5 s: the other
-/// replicas notice within a few intervals that one has ended, and one row each 5 s costs almost
-/// nothing.
-pub const PRESENCE_RENEWAL: Duration = Duration::from_secs(5);
+/// How often a supervisor writes to the store that it is still running. Defaults to 1 min, at which
+/// the writes cost almost nothing.
+pub const PRESENCE_RENEWAL: Duration = Duration::from_secs(60);
 
 /// How often a supervisor reads from the store which clients are held back, while one is. Otherwise
-/// it reads that as often as [`PRESENCE_RENEWAL`]. Defaults to 1 s: a stop ends in all processes a
+/// the store says how often: in memory each minute, in PostgreSQL every 5 s. Defaults to 1 s: a stop ends in all processes a
 /// second after the server accepted the client in one of them.
 pub const CLIENTS_POLL: Duration = Duration::from_secs(1);
 

@@ -22,7 +22,7 @@ use super::statement::{Outcome, Statement};
 use super::{ListPage, Presence, Store, StoreContext, StoreError, StoreResult};
 use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{ProviderName, SessionId};
-use crate::policy::MEMORY_NEWS;
+use crate::policy::{MEMORY_NEWS, PRESENCE_RENEWAL};
 
 /// Keeps sessions in memory: for development, for tests, and for backends whose users may sign in
 /// again after a restart. Clones share their records, so a second supervisor can use the records of
@@ -262,7 +262,8 @@ impl Tables {
             key: key.clone(),
             client: client.clone(),
         };
-        ClientPage { clients: held_back.map(listed).collect(), now, holders: self.holders.len() }
+        let (clients, holders) = (held_back.map(listed).collect(), self.holders.len());
+        ClientPage { clients, now, holders, next_in: PRESENCE_RENEWAL }
     }
 
     fn changes(&self, since: Option<&Cursor>, limit: usize) -> Changes {

@@ -126,8 +126,6 @@ struct Shared {
     /// Whether several supervisors have used this very store at one time. Each must then see the
     /// others' changes, also the last ones of one that has ended.
     is_shared: AtomicBool,
-    /// Whether old changes are being removed.
-    purging: AtomicBool,
     /// Many rows may be damaged, and a list meets each of them every time.
     log_limit: LogLimit,
 }
@@ -204,7 +202,6 @@ impl PostgresBuilder {
             maker: fastrand::i64(..),
             local_owners: Mutex::default(),
             is_shared: AtomicBool::new(false),
-            purging: AtomicBool::new(false),
             log_limit: LogLimit::new(Arc::new(SystemClock::new())),
         });
         PostgresStore::start(shared)
@@ -305,6 +302,7 @@ impl PostgresStore {
                     commit_queue,
                 ))
                 && task::spawn_here(read_lane::run(Arc::clone(&shared), load_queue));
+        task::spawn_here(holder_rows::beat(Arc::downgrade(&shared)));
         if !started {
             return Err(PostgresFault::Closed.into());
         }
@@ -371,10 +369,6 @@ impl Store for PostgresStore {
 
     async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
         self.0.shared.note_presence(owner, presence).await?;
-        if presence == Presence::Renew {
-            // Not within this call, whose caller waits for the confirmation alone.
-            task::spawn_here(change_feed::purge(Arc::clone(&self.0.shared)));
-        }
         Ok(())
     }
 

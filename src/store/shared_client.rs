@@ -139,6 +139,8 @@ pub struct ClientPage {
     /// How many supervisors run, as far as the store knows. Each of them uses its part of a
     /// client's [`ProviderLimits`](crate::policy::ProviderLimits).
     pub holders: usize,
+    /// When the supervisor should ask again if no client is held back.
+    pub next_in: Duration,
 }
 
 /// A client in a [`ClientPage`]. See the example of [`decide_client`].
@@ -197,7 +199,8 @@ impl SharedClient {
 ///             key: key.clone(),
 ///             client: client.clone(),
 ///         };
-///         ClientPage { clients: held_back.map(listed).collect(), now, holders: 2 }
+///         let (clients, next_in) = (held_back.map(listed).collect(), Duration::from_secs(60));
+///         ClientPage { clients, now, holders: 2, next_in }
 ///     }
 /// }
 ///

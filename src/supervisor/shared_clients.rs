@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -10,7 +11,7 @@ use futures_util::stream;
 use crate::client::{Client, ClientOwner};
 use crate::clock::Now;
 use crate::log::log_limited;
-use crate::policy::{CLIENTS_AT_ONCE, CLIENTS_PAGE, CLIENTS_POLL, PRESENCE_RENEWAL};
+use crate::policy::{CLIENTS_AT_ONCE, CLIENTS_PAGE, CLIENTS_POLL};
 use crate::session::context::Context;
 use crate::store::{ClientKey, ClientOutcome, SharedClient, StoreError};
 
@@ -19,7 +20,8 @@ use crate::store::{ClientKey, ClientOutcome, SharedClient, StoreError};
 pub(super) enum Seen {
     /// The store shares nothing about clients.
     NotShared,
-    NoneHeldBack,
+    /// No client is held back. The store is asked again after this time.
+    NoneHeldBack(Duration),
     /// Clients are held back, or the store did not answer.
     Unsettled,
 }
@@ -29,12 +31,16 @@ struct HeldBack {
     clients: HashMap<ClientKey, SharedClient>,
     now: Now,
     holders: usize,
+    next_in: Duration,
 }
 
 /// Reads and writes until shutdown. `seen` is what the first read showed.
 pub(super) async fn run(context: Arc<Context>, mut seen: Seen) {
     let closing = context.tasks.closing();
-    let pause = |seen| if seen == Seen::Unsettled { CLIENTS_POLL } else { PRESENCE_RENEWAL };
+    let pause = |seen| match seen {
+        Seen::NoneHeldBack(next_in) => next_in,
+        Seen::Unsettled | Seen::NotShared => CLIENTS_POLL,
+    };
     let mut read_at = context.now().boot.after(pause(seen));
     while seen != Seen::NotShared {
         let now = context.now().boot;
@@ -86,7 +92,7 @@ pub(super) async fn read(context: &Context) -> Seen {
     }
     let settled = held_back.clients.is_empty() && unwritten.is_empty();
     write_all(context, unwritten).await;
-    if settled { Seen::NoneHeldBack } else { Seen::Unsettled }
+    if settled { Seen::NoneHeldBack(held_back.next_in) } else { Seen::Unsettled }
 }
 
 async fn all_held_back(context: &Context) -> Result<Option<HeldBack>, StoreError> {
@@ -98,7 +104,8 @@ async fn all_held_back(context: &Context) -> Result<Option<HeldBack>, StoreError
         after = page.clients.last().map(|listed| listed.key.clone());
         clients.extend(page.clients.into_iter().map(|listed| (listed.key, listed.client)));
         if is_last {
-            return Ok(Some(HeldBack { clients, now: page.now, holders: page.holders }));
+            let (now, holders, next_in) = (page.now, page.holders, page.next_in);
+            return Ok(Some(HeldBack { clients, now, holders, next_in }));
         }
     }
 }

@@ -427,7 +427,12 @@ impl Store for Recording {
         limit: usize,
     ) -> Result<Option<ClientPage>, StoreError> {
         let expected = after == Some(&client_key()) && limit == 3;
-        let page = ClientPage { clients: Vec::new(), now: now(), holders: 7 };
+        let page = ClientPage {
+            clients: Vec::new(),
+            now: now(),
+            holders: 7,
+            next_in: Duration::from_secs(60),
+        };
         self.answer(StoreCall::Clients, expected, Some(page))
     }
 }

@@ -18,7 +18,6 @@ use super::database_clock::DatabaseTime;
 use super::holder_rows::REMEMBERED_FOR;
 use super::postgres_fault::PostgresFault;
 use super::row_reader::read_id;
-use crate::log::log_limited;
 use crate::store::encoding::{decode_counter, decode_phase, encode_limit};
 use crate::store::session_row::RowFault;
 use crate::store::{Change, Changes, Cursor, News};
@@ -38,8 +37,8 @@ const MAX_NEWS: i64 = 100_000;
 /// How many changes one removal deletes at most. Defaults to 10,000, so that it locks few rows.
 const PURGED_AT_ONCE: i64 = 10_000;
 
-/// How many removals follow each other at most, at each renewal of a supervisor's presence. Defaults
-/// to 30: one replica alone keeps up with 60,000 changes a second.
+/// How many removals follow each other at most, after each heartbeat. Defaults to 30: one replica alone
+/// keeps up with 60,000 changes a second.
 const PURGES_IN_A_ROW: usize = 30;
 
 impl Shared {
@@ -119,7 +118,7 @@ impl Shared {
     }
 
     /// Removes old changes, and supervisors that ended long ago.
-    async fn purge(&self) -> Result<(), PostgresFault> {
+    pub(super) async fn purge(&self) -> Result<(), PostgresFault> {
         let age = nanos(KEPT_FOR);
         let parameters = [(&age as _, Type::INT8), (&PURGED_AT_ONCE as _, Type::INT8)];
         for _ in 0..PURGES_IN_A_ROW {
@@ -157,23 +156,6 @@ impl Page {
     fn changes(self) -> Changes {
         Changes { cursor: self.next.encode(), news: self.news, more: self.more }
     }
-}
-
-/// Removes what is old, unless this process does it already.
-pub(super) async fn purge(shared: Arc<Shared>) {
-    if shared.purging.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    if let Err(fault) = shared.purge().await {
-        log_limited!(
-            shared.log_limit,
-            warn,
-            None,
-            "could not remove old changes from the database",
-            cause = %fault
-        );
-    }
-    shared.purging.store(false, Ordering::Relaxed);
 }
 
 /// Where a reader is in the feed.

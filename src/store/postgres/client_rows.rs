@@ -8,7 +8,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::Shared;
 use super::change_feed::nanos;
 use super::database_clock::DatabaseTime;
-use super::holder_rows::SILENCE;
+use super::holder_rows::{HEARTBEAT, SILENCE};
 use super::postgres_fault::PostgresFault;
 use crate::clock::BootTime;
 use crate::key::{ProviderName, Tenant};
@@ -84,7 +84,7 @@ impl Shared {
         self.note_time(now);
         let holders = usize::try_from(head.try_get::<_, i64>(1)?).unwrap_or(0);
         let clients = rows.iter().filter_map(read_listed).collect();
-        Ok(ClientPage { clients, now: now.now(), holders })
+        Ok(ClientPage { clients, now: now.now(), holders, next_in: HEARTBEAT })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The supervisors that use the store, on any machine.
 
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,13 +11,19 @@ use super::change_feed::nanos;
 use super::database_clock::DatabaseTime;
 use super::postgres_fault::PostgresFault;
 use super::row_reader::read_id_after;
+use crate::clock::{Clock, SystemClock};
 use crate::key::ProviderName;
+use crate::log::log_limited;
 use crate::store::encoding::{decode_wall_time, encode_limit, encode_wall_time};
 use crate::store::session_row::NEWEST_FORM;
 use crate::store::{Due, DuePage, Owner, Presence};
 
-/// A supervisor that has not renewed its presence for this long does not count as running. Defaults
-/// to 20 s, four times the interval of the renewals. Its claims are still its own: it may have been
+/// How often the store notes that its supervisors are running. Defaults to 5 s: the other replicas
+/// notice soon that one has started or ended, and one row each 5 s costs almost nothing.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A supervisor without a heartbeat for this long does not count as running. Defaults to 20 s, four
+/// heartbeats. Its claims are still its own: it may have been
 /// stopped, and its request may be on its way.
 pub(super) const SILENCE: Duration = Duration::from_secs(20);
 
@@ -43,6 +50,10 @@ impl Shared {
                 self.is_shared.store(true, Ordering::Relaxed);
             }
         }
+        self.write_presence(owner, ended).await
+    }
+
+    async fn write_presence(&self, owner: Owner, ended: bool) -> Result<(), PostgresFault> {
         let (owner, form) = (owner.0.cast_signed(), i32::try_from(NEWEST_FORM).unwrap_or(0));
         let parameters =
             [(&owner as _, Type::INT8), (&ended as _, Type::BOOL), (&form as _, Type::INT4)];
@@ -87,5 +98,35 @@ impl Shared {
             Some(Due { at: decode_wall_time(at), id })
         });
         Ok(DuePage { due: due.collect(), now: now.now(), holders })
+    }
+}
+
+/// Writes the heartbeats of the supervisors on this store and removes what is old, until the store is
+/// dropped.
+pub(super) async fn beat(store: Weak<Shared>) {
+    loop {
+        SystemClock::new().sleep(HEARTBEAT).await;
+        let Some(shared) = store.upgrade() else { return };
+        let owners: Vec<_> = shared.local_owners.lock().iter().copied().collect();
+        for owner in owners {
+            if let Err(fault) = shared.write_presence(owner, false).await {
+                log_limited!(
+                    shared.log_limit,
+                    warn,
+                    None,
+                    "could not note in the database that this process is running",
+                    cause = %fault
+                );
+            }
+        }
+        if let Err(fault) = shared.purge().await {
+            log_limited!(
+                shared.log_limit,
+                warn,
+                None,
+                "could not remove old changes from the database",
+                cause = %fault
+            );
+        }
     }
 }
