@@ -44,6 +44,7 @@ pub(crate) mod slot;
 mod status;
 #[cfg(test)]
 mod tests;
+pub(crate) mod unwritten_clients;
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,45 +1,10 @@
 //! Writes to the store what its processes share about a client.
 
-use std::mem::take;
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-
 use super::context::Context;
-use crate::client::{Client, ClientOwner};
+use crate::client::Client;
 use crate::log::log_limited;
 use crate::policy::CLIENT_CHANGES;
 use crate::store::{ClientChange, ClientOutcome, StoreResult};
-
-/// The clients of which the server's answers must be written to the store. Each is here at most
-/// once.
-#[derive(Default)]
-pub(crate) struct UnwrittenClients {
-    owners: Mutex<Vec<ClientOwner>>,
-    added: Notify,
-}
-
-impl UnwrittenClients {
-    /// Waits for clients, and takes them.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be dropped: it takes clients only when it completes.
-    pub(crate) async fn take(&self) -> Vec<ClientOwner> {
-        loop {
-            let owners = take(&mut *self.owners.lock());
-            if !owners.is_empty() {
-                return owners;
-            }
-            self.added.notified().await;
-        }
-    }
-
-    fn add(&self, owner: ClientOwner) {
-        self.owners.lock().push(owner);
-        self.added.notify_one();
-    }
-}
 
 impl Context {
     /// Lets a task of the supervisor write what the store does not know yet of this client, so that

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::session_row::RowFault;
+use super::row_fault::RowFault;
 use super::{Intent, Phase};
 use crate::clock::BootTime;
 use crate::error::LostReason;
@@ -67,7 +67,7 @@ pub(super) fn decode_lost_reason(code: i64) -> Option<LostReason> {
 /// Nanoseconds since 1970. Times after the year 2262 or before 1677 become the nearest of these.
 pub(super) fn encode_wall_time(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or_else(|before| -nanos(before.duration()), nanos)
+    since.map_or_else(|before| -encode_duration(before.duration()), encode_duration)
 }
 
 pub(super) fn decode_wall_time(nanos: i64) -> SystemTime {
@@ -78,7 +78,7 @@ pub(super) fn decode_wall_time(nanos: i64) -> SystemTime {
 
 /// Nanoseconds since the store's clock began to count.
 pub(super) fn encode_boot_time(time: BootTime) -> i64 {
-    nanos(time.since_boot())
+    encode_duration(time.since_boot())
 }
 
 pub(super) fn decode_boot_time(nanos: i64) -> BootTime {
@@ -107,7 +107,8 @@ pub(super) fn encode_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn nanos(duration: Duration) -> i64 {
+/// A duration in nanoseconds.
+pub(super) fn encode_duration(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 

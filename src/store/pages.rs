@@ -148,7 +148,7 @@ impl RecordFilter {
 }
 
 /// What one call of [`reseal`](super::Store::reseal) did. See the example of
-/// [`StaleKey`](super::StaleKey).
+/// [`StaleKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resealed {
     /// How many records are now encrypted with the sealing key.

@@ -10,6 +10,7 @@ use super::encoding::{
     encode_counter, encode_intent, encode_lost_reason, encode_phase, encode_wall_time,
 };
 use super::record_cipher::{ROW_TAG_BYTES, SealedColumn, SealedCredentials};
+use super::row_fault::RowFault;
 use super::{Attempt, Change, ClaimId, Failures, Floor, Holder, Lease, Owner, Phase, Record};
 use crate::clock::BootTime;
 use crate::key::SessionId;
@@ -44,15 +45,6 @@ const SEAL_TAG: usize = 16;
 const MAX_HOLDER_BYTES: usize = 16;
 const MAX_BOOT_BYTES: usize = 64;
 
-/// Why a row is not one that a store wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RowFault {
-    /// The row is damaged.
-    Malformed,
-    /// A newer version wrote the row in this form.
-    NewerForm(i64),
-}
-
 /// The kind of a column.
 #[cfg(feature = "postgres")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +53,17 @@ pub(super) enum ColumnKind {
     Count,
     Number,
     Bytes,
+}
+
+#[cfg(feature = "postgres")]
+impl ColumnKind {
+    /// The name of the type in SQL.
+    pub(super) fn sql_type(self) -> &'static str {
+        match self {
+            Self::Count | Self::Number => "bigint",
+            Self::Bytes => "bytea",
+        }
+    }
 }
 
 /// How many columns only a file has: the last ones.

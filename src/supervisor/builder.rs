@@ -25,7 +25,7 @@ use crate::session::context::{Context, Counts};
 use crate::session::load_queue::LoadQueue;
 use crate::session::mailbox::Mailbox;
 use crate::session::registry::Registry;
-use crate::session::shared_clients::UnwrittenClients;
+use crate::session::unwritten_clients::UnwrittenClients;
 use crate::store::{
     MeasuredStore, MemoryStore, Owner, PanicSafeStore, Store, StoreContext, StoreErrorKind,
 };

@@ -18,8 +18,8 @@ use super::database_clock::DatabaseTime;
 use super::holder_rows::REMEMBERED_FOR;
 use super::postgres_fault::PostgresFault;
 use super::row_reader::read_id;
-use crate::store::encoding::{decode_counter, decode_phase, encode_limit};
-use crate::store::session_row::RowFault;
+use crate::store::encoding::{decode_counter, decode_phase, encode_duration, encode_limit};
+use crate::store::row_fault::RowFault;
 use crate::store::{Change, Changes, Cursor, News};
 
 /// How long changes are kept. Defaults to 10 min: a process that was away for longer reads all its
@@ -119,7 +119,7 @@ impl Shared {
 
     /// Removes old changes, and supervisors that ended long ago.
     pub(super) async fn purge(&self) -> Result<(), PostgresFault> {
-        let age = nanos(KEPT_FOR);
+        let age = encode_duration(KEPT_FOR);
         let parameters = [(&age as _, Type::INT8), (&PURGED_AT_ONCE as _, Type::INT8)];
         for _ in 0..PURGES_IN_A_ROW {
             let rows = self.connections.query(&self.statements.purge_changes, &parameters).await?;
@@ -128,7 +128,7 @@ impl Shared {
                 break;
             }
         }
-        let age = nanos(REMEMBERED_FOR);
+        let age = encode_duration(REMEMBERED_FOR);
         self.connections.query(&self.statements.purge_holders, &[(&age as _, Type::INT8)]).await?;
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Position {
         let to = Snapshot::parse(to).unwrap_or_default();
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
         self.feed == feed
-            && now.saturating_sub(self.at) <= nanos(CURSOR_LIFE)
+            && now.saturating_sub(self.at) <= encode_duration(CURSOR_LIFE)
             && number(&from.after) <= number(&to.after)
     }
 }
@@ -245,10 +245,6 @@ fn read_news(row: &Row) -> Option<(i64, News)> {
     Some((number, News { id, of: Change { version, epoch, generation, phase } }))
 }
 
-pub(super) fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +269,6 @@ mod tests {
         assert!(position.is_usable((1, 0), &from, "90:95:"));
         assert!(!position.is_usable((1, 0), &from, "60:64:"));
         assert!(!position.is_usable((2, 0), &from, "96:99:"));
-        assert!(!position.is_usable((1, nanos(CURSOR_LIFE) + 1), &from, "96:99:"));
+        assert!(!position.is_usable((1, encode_duration(CURSOR_LIFE) + 1), &from, "96:99:"));
     }
 }

@@ -6,16 +6,16 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::Shared;
-use super::change_feed::nanos;
 use super::database_clock::DatabaseTime;
 use super::holder_rows::{HEARTBEAT, SILENCE};
 use super::postgres_fault::PostgresFault;
 use crate::clock::BootTime;
 use crate::key::{ProviderName, Tenant};
 use crate::store::encoding::{
-    decode_boot_time, decode_counter, encode_boot_time, encode_counter, encode_limit,
+    decode_boot_time, decode_counter, encode_boot_time, encode_counter, encode_duration,
+    encode_limit,
 };
-use crate::store::session_row::RowFault;
+use crate::store::row_fault::RowFault;
 use crate::store::{
     ClaimId, ClientChange, ClientKey, ClientOutcome, ClientPage, ListedClient, Owner, Probe,
     SharedClient, SharedStop, decide_client,
@@ -70,7 +70,7 @@ impl Shared {
         let (provider, tenant, client) = after.map_or(("", "", ""), |key| {
             (key.provider.as_str(), tenant_column(key.tenant.as_ref()), &*key.client)
         });
-        let (limit, silence) = (encode_limit(limit), nanos(SILENCE));
+        let (limit, silence) = (encode_limit(limit), encode_duration(SILENCE));
         let parameters = [
             (&provider as _, Type::TEXT),
             (&tenant as _, Type::TEXT),

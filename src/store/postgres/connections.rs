@@ -138,10 +138,8 @@ impl Connection {
         let answer = timeout(&clock, STATEMENT_TIMEOUT, answer).await;
         self.under_way.fetch_sub(1, Ordering::Relaxed);
         let result = answer.map_or(Err(PostgresFault::TimedOut), |rows| Ok(rows?));
-        if let Err(fault) = &result {
-            if fault.ends_connection() {
-                self.broken.store(true, Ordering::Relaxed);
-            }
+        if result.as_ref().is_err_and(PostgresFault::ends_connection) {
+            self.broken.store(true, Ordering::Relaxed);
         }
         result
     }

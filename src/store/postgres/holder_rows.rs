@@ -7,14 +7,13 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::Shared;
-use super::change_feed::nanos;
 use super::database_clock::DatabaseTime;
 use super::postgres_fault::PostgresFault;
 use super::row_reader::read_id_after;
 use crate::clock::{Clock, SystemClock};
 use crate::key::ProviderName;
 use crate::log::log_limited;
-use crate::store::encoding::{decode_wall_time, encode_limit, encode_wall_time};
+use crate::store::encoding::{decode_wall_time, encode_duration, encode_limit, encode_wall_time};
 use crate::store::session_row::NEWEST_FORM;
 use crate::store::{Due, DuePage, Owner, Presence};
 
@@ -70,11 +69,11 @@ impl Shared {
         limit: usize,
     ) -> Result<DuePage, PostgresFault> {
         // So that the sum with any time fits into the column's type.
-        let (name, within) = (provider.as_str(), nanos(within).min(i64::MAX / 4));
+        let (name, within) = (provider.as_str(), encode_duration(within).min(i64::MAX / 4));
         let at = after.map_or(i64::MIN, |due| encode_wall_time(due.at));
         let (tenant, token_id) =
             after.map_or(("", ""), |due| (due.id.key().tenant().as_str(), due.id.key().token_id()));
-        let (limit, silence) = (encode_limit(limit), nanos(SILENCE));
+        let (limit, silence) = (encode_limit(limit), encode_duration(SILENCE));
         let parameters = [
             (&name as _, Type::TEXT),
             (&within as _, Type::INT8),

@@ -12,7 +12,8 @@ use crate::key::SessionId;
 use crate::store::decide::{Decision, Write};
 use crate::store::encoding::encode_counter;
 use crate::store::record_cipher::SealedCredentials;
-use crate::store::session_row::{RowFault, floor_above_unreadable};
+use crate::store::row_fault::RowFault;
+use crate::store::session_row::floor_above_unreadable;
 use crate::store::{Change, Done, Floor, Outcome, Phase, StoreError};
 
 /// What a statement was decided on.

@@ -7,7 +7,8 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use crate::store::session_row::{NEWEST_FORM, RowFault};
+use crate::store::row_fault::RowFault;
+use crate::store::session_row::NEWEST_FORM;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// What is wrong with a database, or with a record in it. It is the cause,

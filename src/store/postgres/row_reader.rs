@@ -11,8 +11,9 @@ use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::SEALED_BYTES;
 use crate::store::encoding::{decode_boot_time, decode_counter, encode_boot_time};
 use crate::store::record_cipher::{ROW_TAG_BYTES, SealFault, SealedColumn, SealedCredentials};
+use crate::store::row_fault::RowFault;
 use crate::store::session_row::{
-    self, LeaseColumns, NEWEST_FORM, ReadColumns, RowFault, SessionRow, column_kinds,
+    self, LeaseColumns, NEWEST_FORM, ReadColumns, SessionRow, column_kinds,
 };
 use crate::store::{Floor, Holder, Lease, Phase, Record, StoreError};
 

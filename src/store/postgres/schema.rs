@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio_postgres::{Client, Error};
 
 use super::postgres_fault::PostgresFault;
-use super::statements::type_name;
 use crate::clock::{SystemClock, timeout};
 use crate::store::session_row::{ColumnKind, column_kinds};
 
@@ -170,7 +169,7 @@ fn write_function() -> String {
         })
         .collect();
     let parameters: Vec<_> =
-        column_kinds().map(|(name, kind)| format!("new_{name} {}", type_name(kind))).collect();
+        column_kinds().map(|(name, kind)| format!("new_{name} {}", kind.sql_type())).collect();
     WRITE_FUNCTION.replace("{parameters}", &parameters.join(", ")).replace("{set}", &set.join(", "))
 }
 

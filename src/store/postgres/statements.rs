@@ -4,7 +4,7 @@
 //! never leaves a transaction open, and PgBouncer may give each to another server connection.
 
 use super::schema::TableNames;
-use crate::store::session_row::{ColumnKind, column_kinds};
+use crate::store::session_row::column_kinds;
 
 /// Begins each statement that writes records, so that operators find them among the server's
 /// activities.
@@ -79,14 +79,6 @@ impl Statements {
     }
 }
 
-/// The type of the values of a column.
-pub(super) fn type_name(kind: ColumnKind) -> &'static str {
-    match kind {
-        ColumnKind::Count | ColumnKind::Number => "bigint",
-        ColumnKind::Bytes => "bytea",
-    }
-}
-
 /// The columns of a row, each with `prefix` before it.
 fn columns(prefix: &str) -> String {
     let names: Vec<_> = column_kinds().map(|(name, _)| format!("{prefix}{name}")).collect();
@@ -124,7 +116,7 @@ fn load() -> String {
 fn insert() -> String {
     let arrays: Vec<_> = column_kinds()
         .enumerate()
-        .map(|(at, (_, kind))| format!("${}::{}[]", at + 7, type_name(kind)))
+        .map(|(at, (_, kind))| format!("${}::{}[]", at + 7, kind.sql_type()))
         .collect();
     format!(
         "{WRITE} WITH f AS MATERIALIZED (SELECT version, epoch, generation FROM {{store}} FOR SHARE),

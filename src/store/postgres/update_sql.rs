@@ -3,7 +3,7 @@
 //! prepared.
 
 use super::schema::TableNames;
-use super::statements::{NAMES, WRITE, type_name};
+use super::statements::{NAMES, WRITE};
 use crate::store::session_row::{ColumnKind, column_kinds};
 
 /// What an update writes into the feed of changes.
@@ -30,7 +30,7 @@ pub(super) fn update_sql(names: &TableNames, columns: &[usize], news: NewsOf) ->
     let (mut inputs, mut arrays) = (String::new(), String::new());
     for (at, (name, kind)) in named.iter().enumerate() {
         inputs.push_str(&format!(", {name}"));
-        arrays.push_str(&format!(", ${}::{}[]", at + 9, type_name(*kind)));
+        arrays.push_str(&format!(", ${}::{}[]", at + 9, kind.sql_type()));
     }
     for (at, (name, _)) in kept.iter().enumerate() {
         inputs.push_str(&format!(", keep_{name}"));

@@ -3,7 +3,8 @@
 use rusqlite::Error;
 
 use super::sqlite_fault::{SqliteFault, fault};
-use crate::store::session_row::{NEWEST_FORM, RowFault};
+use crate::store::row_fault::RowFault;
+use crate::store::session_row::NEWEST_FORM;
 use crate::store::{SealFault, StoreError};
 
 /// The result of an opening or a statement.
