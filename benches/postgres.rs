@@ -15,29 +15,23 @@
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that fails measures nothing")]
 
+#[path = "shared/exchange.rs"]
+mod exchange;
 #[path = "../tests/support/postgres_cluster.rs"]
 mod postgres_cluster;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_warden::SessionKey;
-use session_warden::clock::{Clock, SystemClock};
-use session_warden::key::{ProviderName, SessionId};
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::postgres::PostgresStore;
-use session_warden::store::{
-    Attempt, Claim, ClaimId, Commit, Done, Ends, Intent, Outcome, Owner, Statement, Store,
-};
-use session_warden::token::{Credentials, Tokens};
+use session_warden::store::{Intent, Store};
 use tokio::task::JoinSet;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls};
 
+use exchange::{SEALED, exchange, id};
 use postgres_cluster::PostgresCluster;
-
-/// The size of a sealed record with some 500 bytes of tokens.
-const SEALED: usize = 45 + 768;
 
 /// How long the request of a naive refresh is out.
 const EXCHANGE: Duration = Duration::from_millis(50);
@@ -138,45 +132,6 @@ async fn establish(store: &PostgresStore, sessions: usize) {
     while let Some(ended) = tasks.join_next().await {
         ended.expect("an established session");
     }
-}
-
-/// A claim and a commit. Returns the generation after them.
-async fn exchange(
-    store: &PostgresStore,
-    id: &SessionId,
-    intent: Intent,
-    known: Option<(u64, u64)>,
-) -> u64 {
-    let claim = Claim {
-        id: ClaimId(fastrand::u64(..)),
-        replaces: None,
-        owner: Owner(1),
-        intent,
-        epoch: known.map(|known| known.0),
-        generation: known.map_or(0, |known| known.1),
-        lease: Duration::from_secs(20),
-    };
-    let claimed = store.apply(id, Statement::Claim(claim)).await;
-    let Ok(Outcome::Done(Done { epoch, generation, fence, .. })) = claimed else {
-        panic!("no claim: {claimed:?}")
-    };
-    let tokens = Tokens::new(Arc::from("{}"));
-    let tokens = tokens.with_access_token("a".repeat(300), Some(SystemClock::new().now().wall));
-    let tokens = tokens.with_refresh_token("r".repeat(200), None);
-    let credentials = Arc::new(Credentials::new(tokens, "https://login.example.com", "client"));
-    let attempt = Attempt { base: generation, fence, claim: claim.id };
-    let hour = Some(Duration::from_secs(3600));
-    let ends = Ends { access_in: hour, due_in: hour, ..Ends::default() };
-    let commit = Commit { intent, epoch, attempt, credentials, ends };
-    match store.apply(id, Statement::Commit(commit)).await {
-        Ok(Outcome::Done(done)) => done.generation,
-        other => panic!("not stored: {other:?}"),
-    }
-}
-
-fn id(session: usize) -> SessionId {
-    let key = SessionKey::new("tenant", format!("device-{session}")).expect("a key");
-    SessionId::new(ProviderName::new("provider").expect("a name"), key)
 }
 
 async fn connect(url: &str) -> Client {

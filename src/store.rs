@@ -28,6 +28,8 @@ mod record;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod record_cipher;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod resealing;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod row_fault;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod session_row;

@@ -27,8 +27,8 @@
 //!
 //! # Behind PgBouncer
 //!
-//! The store works behind PgBouncer in transaction mode. Each statement commits itself,
-//! and leaves no state on its connection.
+//! The store works behind PgBouncer in transaction mode. Each statement commits itself, and leaves
+//! no state on its connection.
 //!
 //! # Connections
 //!
@@ -80,7 +80,8 @@ use self::read_lane::{Load, LoadResult, MAX_QUEUED_LOADS};
 use self::schema::TableNames;
 use self::statements::Statements;
 use self::write_lane::{Job, Lane, MAX_QUEUE};
-use super::record_cipher::{RecordCipher, RowTags, SealedColumn, SealedCredentials};
+use super::record_cipher::{RecordCipher, RowTags, SealedColumn};
+use super::resealing::{self, ResealPositions};
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
     Outcome, Owner, Presence, RecordFilter, Resealed, StaleKey, Statement, Store, StoreContext,
@@ -89,7 +90,7 @@ use super::{
 use crate::clock::{Clock, SystemClock};
 use crate::key::{ProviderName, SessionId};
 use crate::log::LogLimit;
-use crate::seal::{KeyRing, Succession};
+use crate::seal::KeyRing;
 use crate::{task, transport};
 
 /// Keeps sessions in PostgreSQL and encrypts their credentials. Clones share one store. See the
@@ -102,8 +103,8 @@ struct Inner {
     claims: mpsc::Sender<Job>,
     commits: mpsc::Sender<Job>,
     loads: mpsc::Sender<Load>,
-    /// Where the next page of [`reseal`](PostgresStore::reseal) begins; `None` for the start.
-    reseal_position: Mutex<Option<ResealPosition>>,
+    /// Where the next page of [`reseal`](PostgresStore::reseal) begins, by session.
+    reseal_positions: ResealPositions<SessionId>,
 }
 
 /// What the store shares with its tasks.
@@ -212,10 +213,9 @@ impl PostgresStore {
     /// Opens the store at this URL, for encrypted records: `postgres://user:password@host/database`,
     /// with the parameters that the crate `tokio-postgres` knows, and `sslmode` and `sslrootcert`.
     /// The store itself sets the keepalives and how long a connection may take (3 s). It has no
-    /// client certificates. Makes the tables if there are none. The
-    /// store gets its keys from the supervisor
-    /// ([`key_ring`](crate::supervisor::SupervisorBuilder::key_ring)), which does not start without
-    /// keys.
+    /// client certificates. Makes the tables if there are none. The store gets its keys from the
+    /// supervisor ([`key_ring`](crate::supervisor::SupervisorBuilder::key_ring)), which does not
+    /// start without keys.
     ///
     /// # Errors
     ///
@@ -256,19 +256,13 @@ impl PostgresStore {
     ///
     /// May be dropped. Records that are encrypted again by then stay so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        let Some(ResealPosition { succession, key, after }) = self.next_reseal_position()? else {
+        let Inner { shared, reseal_positions, .. } = &*self.0;
+        let Some(position) = reseal_positions.next(&shared.cipher)? else {
             return Ok(Resealed { done: 0, passed_over: 0, ended: true });
         };
         let limit = limit.clamp(1, write_lane::MAX_BATCH);
-        let page = self.0.shared.reseal_page(key, after.as_ref(), limit).await?;
-        let next = if page.rows == limit {
-            Some(ResealPosition { succession, key, after: page.last })
-        } else {
-            ResealPosition::after(succession, Some(key))
-        };
-        // Only after the write: if it failed, the next call tries the same page again.
-        let ended = next.is_none();
-        *self.0.reseal_position.lock() = next;
+        let page = shared.reseal_page(position.key, position.after.as_ref(), limit).await?;
+        let ended = reseal_positions.advance(position, page.last.filter(|_| page.rows == limit));
         Ok(Resealed { done: page.done, passed_over: page.rows - page.done, ended })
     }
 
@@ -284,9 +278,7 @@ impl PostgresStore {
     /// May be dropped: it only reads.
     pub async fn stale_keys(&self) -> Result<Vec<StaleKey>, StoreError> {
         let keys = self.0.shared.keys().await?;
-        let sealing = self.0.shared.cipher.ring()?.map(|ring| ring.sealing_number());
-        let stale = keys.into_iter().filter(|(number, _)| Some(*number) != sealing);
-        Ok(stale.map(|(number, records)| StaleKey { number, records }).collect())
+        resealing::stale_keys(&self.0.shared.cipher, keys)
     }
 
     /// Starts the tasks of the store.
@@ -306,19 +298,8 @@ impl PostgresStore {
         if !started {
             return Err(PostgresFault::Closed.into());
         }
-        let reseal_position = Mutex::default();
-        Ok(Self(Arc::new(Inner { shared, claims, commits, loads, reseal_position })))
-    }
-
-    /// Where the next page to reseal begins: where the last one ended, or at the start if the keys
-    /// have changed since. `None` if no older key is left.
-    fn next_reseal_position(&self) -> StoreResult<Option<ResealPosition>> {
-        let succession = self.0.shared.cipher.ring()?.map(|ring| ring.succession());
-        let position = self.0.reseal_position.lock().clone();
-        Ok(succession.and_then(|succession| {
-            let goes_on = position.filter(|position| position.succession == succession);
-            goes_on.or_else(|| ResealPosition::after(succession, None))
-        }))
+        let reseal_positions = ResealPositions::default();
+        Ok(Self(Arc::new(Inner { shared, claims, commits, loads, reseal_positions })))
     }
 
     async fn load_sealed(&self, id: &SessionId) -> LoadResult {
@@ -326,24 +307,6 @@ impl PostgresStore {
         let load = Load { id: id.clone(), reply };
         self.0.loads.send(load).await.map_err(|_| PostgresFault::Closed)?;
         answer.await.map_err(|_| PostgresFault::Closed)?
-    }
-}
-
-/// Where the next page of [`PostgresStore::reseal`] begins.
-#[derive(Clone)]
-struct ResealPosition {
-    succession: Succession,
-    /// One of those that the succession is from.
-    key: u32,
-    /// The last row that was seen.
-    after: Option<SessionId>,
-}
-
-impl ResealPosition {
-    /// The start of the next key, or of the first.
-    fn after(succession: Succession, key: Option<u32>) -> Option<Self> {
-        let key = *succession.from.iter().find(|next| key.is_none_or(|key| **next > key))?;
-        Some(Self { succession, key, after: None })
     }
 }
 
@@ -368,8 +331,7 @@ impl Store for PostgresStore {
     }
 
     async fn presence(&self, owner: Owner, presence: Presence) -> Result<(), StoreError> {
-        self.0.shared.note_presence(owner, presence).await?;
-        Ok(())
+        Ok(self.0.shared.note_presence(owner, presence).await?)
     }
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
@@ -378,7 +340,8 @@ impl Store for PostgresStore {
 
     async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
         let found = self.load_sealed(id).await?;
-        found.map(|stored| opened(&self.0.shared.cipher, id, stored)).transpose()
+        let opened = found.map(|stored| self.0.shared.cipher.open_stored(id, stored));
+        Ok(opened.transpose()?)
     }
 
     async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
@@ -400,13 +363,7 @@ impl Store for PostgresStore {
         };
         queue.send(job).await.map_err(|_| PostgresFault::Closed)?;
         let outcome = answer.await.map_err(|_| PostgresFault::Closed)??;
-        let opened = |stored| opened(cipher, id, stored);
-        Ok(match outcome {
-            Outcome::Done(done) => Outcome::Done(done),
-            Outcome::Conflict(found) => Outcome::Conflict(found.map(opened).transpose()?),
-            Outcome::Leased(found) => Outcome::Leased(opened(found)?),
-            Outcome::Wait { left, found } => Outcome::Wait { left, found: opened(found)? },
-        })
+        Ok(cipher.open_outcome(id, outcome)?)
     }
 
     async fn due(
@@ -465,13 +422,4 @@ fn lane_of<C>(statement: &Statement<C>) -> Lane {
         | Statement::Import(_)
         | Statement::Delete => Lane::Commits,
     }
-}
-
-fn opened(
-    cipher: &RecordCipher,
-    id: &SessionId,
-    stored: Stored<SealedCredentials>,
-) -> StoreResult<Stored> {
-    let Stored { record, now } = stored;
-    Ok(Stored { record: cipher.open_record(id, record)?, now })
 }

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 pub(super) use self::row_tags::{ROW_TAG_BYTES, RowTags};
-use super::record::{Attempt, Record};
+use super::record::{Attempt, Record, Stored};
+use super::statement::Outcome;
 use super::{StoreError, StoreErrorKind};
 use crate::key::SessionId;
 use crate::seal::{AeadContext, KeyRing, OpenFault, key_number_of};
@@ -233,6 +234,31 @@ impl RecordCipher {
         };
         let (credentials, outbox) = (open(&record.credentials)?, open(&record.outbox)?);
         Ok(record.with(credentials, outbox))
+    }
+
+    /// As [`open_record`](Self::open_record), for a record as it was read.
+    pub(super) fn open_stored(
+        &self,
+        id: &SessionId,
+        stored: Stored<SealedCredentials>,
+    ) -> Result<Stored, SealFault> {
+        let Stored { record, now } = stored;
+        Ok(Stored { record: self.open_record(id, record)?, now })
+    }
+
+    /// As [`open_record`](Self::open_record), for the record in an outcome.
+    pub(super) fn open_outcome(
+        &self,
+        id: &SessionId,
+        outcome: Outcome<SealedCredentials>,
+    ) -> Result<Outcome, SealFault> {
+        let opened = |stored| self.open_stored(id, stored);
+        Ok(match outcome {
+            Outcome::Done(done) => Outcome::Done(done),
+            Outcome::Conflict(found) => Outcome::Conflict(found.map(opened).transpose()?),
+            Outcome::Leased(found) => Outcome::Leased(opened(found)?),
+            Outcome::Wait { left, found } => Outcome::Wait { left, found: opened(found)? },
+        })
     }
 
     /// The record with its credentials and outbox sealed for their columns. Those that a close has

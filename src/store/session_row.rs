@@ -13,6 +13,7 @@ use super::record_cipher::{ROW_TAG_BYTES, SealedColumn, SealedCredentials};
 use super::row_fault::RowFault;
 use super::{Attempt, Change, ClaimId, Failures, Floor, Holder, Lease, Owner, Phase, Record};
 use crate::clock::BootTime;
+use crate::error::LostReason;
 use crate::key::SessionId;
 use crate::policy::SEALED_BYTES;
 
@@ -85,6 +86,22 @@ pub(super) enum ColumnValue<'r> {
     Text(Option<&'r str>),
 }
 
+#[cfg(feature = "postgres")]
+impl<'r> ColumnValue<'r> {
+    /// The number; `None` if it is none.
+    pub(super) fn number(self) -> Option<i64> {
+        if let Self::Number(number) = self { number } else { None }
+    }
+
+    /// The bytes; `None` if it is none.
+    pub(super) fn bytes(self) -> Option<&'r [u8]> {
+        if let Self::Bytes(bytes) = self { bytes } else { None }
+    }
+}
+
+/// The values of all columns of a row without those of the id.
+pub(super) type RowValues<'r> = [ColumnValue<'r>; VALUE_COLUMNS.len()];
+
 /// Reads the columns of a row by their place in [`VALUE_COLUMNS`]. A value that is longer than
 /// `most` bytes is an error, before anything is copied.
 pub(super) trait ReadColumns<'r> {
@@ -129,7 +146,7 @@ macro_rules! columns {
             }
 
             /// The values of [`VALUE_COLUMNS`], in their order.
-            pub(super) fn values(&self) -> [ColumnValue<$r>; VALUE_COLUMNS.len()] {
+            pub(super) fn values(&self) -> RowValues<$r> {
                 [$(columns!(@value $as self.$column)),*]
             }
         }
@@ -186,6 +203,17 @@ columns! {
         lease_holder: Option<&'r [u8]> = bytes::<MAX_HOLDER_BYTES>,
         lease_boot: Option<&'r str> = text::<MAX_BOOT_BYTES>,
     }
+}
+
+/// The values of the three columns of an id: provider, tenant and token id.
+pub(super) fn id_columns(id: &SessionId) -> (&str, &str, &str) {
+    (id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id())
+}
+
+/// The record as which an altered row with these counters is listed.
+pub(super) fn unreadable_record(counters: Floor) -> Record<()> {
+    let (phase, lost) = (Phase::Lost, Some(LostReason::Unreadable));
+    Record { phase, lost, ..Record::vacant(counters) }
 }
 
 /// The columns of a lease as they stand in the database. The record's lease shows them as they are
@@ -248,7 +276,8 @@ impl<'r> SessionRow<'r> {
     /// length and its own tag, which belong to no other text.
     pub(super) fn tag_input(&self, id: &SessionId) -> Vec<u8> {
         let mut data = TagInput(Vec::with_capacity(512));
-        for part in [id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id()] {
+        let (provider, tenant, token_id) = id_columns(id);
+        for part in [provider, tenant, token_id] {
             data.bytes(Some(part.as_bytes()));
         }
         for number in [

@@ -64,8 +64,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 
+use self::apply::ResealedRecord;
 use self::database::Database;
 pub use self::open_options::{SqliteBuilder, Synchronous};
 pub use self::sqlite_fault::SqliteFault;
@@ -73,14 +73,15 @@ use self::statement_error::{Result, StatementError};
 use self::worker_handle::WorkerHandle;
 use self::worker_job::JobKind;
 use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
+use super::resealing::{self, ResealPositions};
 use super::{
     Changes, Cursor, Due, DuePage, ListPage, Listed, Outcome, Owner, Presence, Record,
     RecordFilter, Resealed, Statement, Store, StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{ProviderName, SessionId};
-use crate::log::{LogLimit, log_session};
-use crate::seal::{KeyRing, Succession};
+use crate::log::LogLimit;
+use crate::seal::KeyRing;
 
 /// How many records the worker's thread reads in one job. Defaults to 256, which take some
 /// milliseconds, so that no other job waits longer behind them.
@@ -95,8 +96,8 @@ struct Inner {
     path: PathBuf,
     worker: WorkerHandle,
     shared: Arc<Shared>,
-    /// Where the next page of [`reseal`](SqliteStore::reseal) begins; `None` for the start.
-    reseal_position: Mutex<Option<ResealPosition>>,
+    /// Where the next page of [`reseal`](SqliteStore::reseal) begins, by row number.
+    reseal_positions: ResealPositions<i64>,
 }
 
 /// What the store shares with the worker's thread.
@@ -136,7 +137,8 @@ impl SqliteBuilder {
         let (path, shared) = (self.path.clone(), Arc::new(shared));
         let worker = WorkerHandle::open(self, Arc::clone(&shared))
             .map_err(|refused| refused.at(&cannot_open(&path)))?;
-        Ok(SqliteStore(Arc::new(Inner { path, worker, shared, reseal_position: Mutex::default() })))
+        let reseal_positions = ResealPositions::default();
+        Ok(SqliteStore(Arc::new(Inner { path, worker, shared, reseal_positions })))
     }
 }
 
@@ -181,27 +183,28 @@ impl SqliteStore {
     ///
     /// May be dropped. Records that are encrypted again by then stay so.
     pub async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
-        let Some(ResealPosition { succession, key, row }) = self.next_reseal_position()? else {
+        let Inner { worker, shared, reseal_positions, .. } = &*self.0;
+        let Some(position) = reseal_positions.next(&shared.cipher)? else {
             return Ok(Resealed { done: 0, passed_over: 0, ended: true });
         };
         let limit = limit.max(1);
-        let read = move |db: &mut Database<'_>| db.sealed_by(key, row, limit);
-        let page = self.0.worker.call(JobKind::Read, read).await?;
+        let (key, after) = (position.key, position.after.unwrap_or(i64::MIN));
+        let read = move |db: &mut Database<'_>| db.sealed_by(key, after, limit);
+        let page = worker.call(JobKind::Read, read).await?;
         let (rows, last) = (page.rows, page.last);
-        let anew: Vec<_> = page.records.into_iter().filter_map(|of| self.anew(of)).collect();
+        let anew =
+            |(id, record): (SessionId, Record<SealedCredentials>)| -> Option<ResealedRecord> {
+                let with = (&shared.cipher, &shared.log_limit);
+                let credentials = resealing::credentials_anew(with, &id, &record)?;
+                Some((id, record, credentials))
+            };
+        let anew: Vec<_> = page.records.into_iter().filter_map(anew).collect();
         let any = !anew.is_empty();
         let write = move |db: &mut Database<'_>| apply::reseal(db, &anew);
         // Durable, because the user may throw the old key away once no record needs it. A loss of
         // power would then bring back records that nobody can open.
-        let done = if any { self.0.worker.call(JobKind::Durable, write).await? } else { 0 };
-        let next = if rows == limit {
-            Some(ResealPosition { succession, key, row: last })
-        } else {
-            ResealPosition::after(succession, Some(key))
-        };
-        // Only after the write: if it failed, the next call tries the same page again.
-        let ended = next.is_none();
-        *self.0.reseal_position.lock() = next;
+        let done = if any { worker.call(JobKind::Durable, write).await? } else { 0 };
+        let ended = reseal_positions.advance(position, (rows == limit).then_some(last));
         Ok(Resealed { done, passed_over: rows - done, ended })
     }
 
@@ -214,62 +217,6 @@ impl SqliteStore {
     /// May be dropped; the store closes the file in any case.
     pub async fn shutdown(&self) {
         self.0.worker.stop().await;
-    }
-
-    /// Where the next page to reseal begins: where the last one ended, or at the start if the keys
-    /// have changed since. `None` if no older key is left.
-    fn next_reseal_position(&self) -> StoreResult<Option<ResealPosition>> {
-        let succession = self.0.shared.cipher.ring()?.map(|ring| ring.succession());
-        let position = self.0.reseal_position.lock().clone();
-        Ok(succession.and_then(|succession| {
-            let goes_on = position.filter(|position| position.succession == succession);
-            goes_on.or_else(|| ResealPosition::after(succession, None))
-        }))
-    }
-
-    /// The record with its credentials under the sealing key; `None` if it must stay as it is.
-    fn anew(
-        &self,
-        (id, record): (SessionId, Record<SealedCredentials>),
-    ) -> Option<apply::ResealedRecord> {
-        // Not the outbox of a closed session, which is gone soon.
-        if record.lease.is_some() || record.outbox.is_some() {
-            return None;
-        }
-        let Some(old) = record.credentials.as_ref() else { return Some((id, record, None)) };
-        let made = (record.epoch, record.made_by?);
-        match self.0.shared.cipher.reseal(&id, made, SealedColumn::Credentials, old) {
-            Ok(new) => Some((id, record, Some(new))),
-            Err(fault) => {
-                log_session!(
-                    self.0.shared.log_limit,
-                    warn,
-                    &id,
-                    "the record could not be encrypted again, and keeps its old key",
-                    cause = %fault
-                );
-                None
-            }
-        }
-    }
-
-    fn opened(&self, id: &SessionId, stored: Stored<SealedCredentials>) -> StoreResult<Stored> {
-        let Stored { record, now } = stored;
-        Ok(Stored { record: self.0.shared.cipher.open_record(id, record)?, now })
-    }
-
-    fn outcome(
-        &self,
-        id: &SessionId,
-        outcome: Outcome<SealedCredentials>,
-    ) -> Result<Outcome, StoreError> {
-        let opened = |stored| self.opened(id, stored);
-        Ok(match outcome {
-            Outcome::Done(done) => Outcome::Done(done),
-            Outcome::Conflict(found) => Outcome::Conflict(found.map(opened).transpose()?),
-            Outcome::Leased(found) => Outcome::Leased(opened(found)?),
-            Outcome::Wait { left, found } => Outcome::Wait { left, found: opened(found)? },
-        })
     }
 }
 
@@ -294,24 +241,6 @@ fn cannot_open(path: &Path) -> String {
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.0.path).finish_non_exhaustive()
-    }
-}
-
-/// Where the next page of [`SqliteStore::reseal`] begins.
-#[derive(Clone)]
-struct ResealPosition {
-    succession: Succession,
-    /// One of those that the succession is from.
-    key: u32,
-    /// The last row that was seen.
-    row: i64,
-}
-
-impl ResealPosition {
-    /// The start of the next key, or of the first.
-    fn after(succession: Succession, key: Option<u32>) -> Option<Self> {
-        let key = *succession.from.iter().find(|next| key.is_none_or(|key| **next > key))?;
-        Some(Self { succession, key, row: i64::MIN })
     }
 }
 
@@ -350,22 +279,22 @@ impl Store for SqliteStore {
     async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
         let of = id.clone();
         let found = self.0.worker.call(JobKind::Read, move |db| load(db, &of)).await??;
-        found.map(|stored| self.opened(id, stored)).transpose()
+        let opened = found.map(|stored| self.0.shared.cipher.open_stored(id, stored));
+        Ok(opened.transpose()?)
     }
 
     async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
-        let mut records = Vec::with_capacity(ids.len());
+        let (mut records, cipher) = (Vec::with_capacity(ids.len()), &self.0.shared.cipher);
         for ids in ids.chunks(LOADED_AT_ONCE) {
             let of = ids.to_vec();
             let read = move |db: &mut Database<'_>| {
                 of.iter().map(|id| load(db, id)).collect::<Result<Vec<_>>>()
             };
             match self.0.worker.call(JobKind::Read, read).await {
-                Ok(read) => {
-                    records.extend(ids.iter().zip(read).map(|(id, found)| {
-                        found?.map(|stored| self.opened(id, stored)).transpose()
-                    }))
-                }
+                Ok(read) => records.extend(ids.iter().zip(read).map(|(id, found)| {
+                    let opened = found?.map(|stored| cipher.open_stored(id, stored));
+                    Ok(opened.transpose()?)
+                })),
                 // The read failed as a whole, so each record has the same kind of error.
                 Err(failed) => {
                     let kind = failed.kind();
@@ -386,7 +315,7 @@ impl Store for SqliteStore {
         let of = id.clone();
         let work = move |db: &mut Database<'_>| apply::apply(db, &of, &sealed);
         let outcome = self.0.worker.call(kind, work).await?;
-        self.outcome(id, outcome)
+        Ok(cipher.open_outcome(id, outcome)?)
     }
 
     async fn due(

@@ -8,6 +8,8 @@
     reason = "a test ends where a store fails, and not each program here uses everything"
 )]
 
+#[path = "store_model/file.rs"]
+mod file;
 #[path = "store_model/rules.rs"]
 mod rules;
 #[path = "store_model/steps.rs"]
@@ -28,6 +30,7 @@ use session_warden::store::{
 };
 use session_warden::testing::ManualClock;
 
+pub use self::file::File;
 use self::rules::{GrantedClaim, Model};
 pub use self::steps::{Asked, Step, walks};
 use crate::store_statements::{ENDS, LEASE, access, commit, credentials, id, ring};

@@ -3,16 +3,21 @@
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::key::SessionId;
-use crate::store::session_row::{ColumnKind, ColumnValue, SessionRow, column_kinds};
+use crate::store::session_row::{
+    ColumnKind, ColumnValue, RowValues, SessionRow, column_kinds, id_columns,
+};
 use crate::store::{Change, Floor};
 
 /// A row to be written.
 pub(super) struct RowToWrite<'r> {
     pub(super) id: &'r SessionId,
-    /// The row as it must be before an update; `None` for a new row.
-    pub(super) former: Option<SessionRow<'r>>,
     pub(super) has_news: bool,
-    pub(super) row: SessionRow<'r>,
+    /// The version and the tag that the row must have; `None` for a new row.
+    expected: Option<i64>,
+    expected_mac: Option<&'r [u8]>,
+    values: RowValues<'r>,
+    /// The values before an update.
+    former: Option<RowValues<'r>>,
 }
 
 /// A row to be deleted.
@@ -41,7 +46,7 @@ pub(super) struct Batch<'r>(Vec<Parameter<'r>>);
 
 impl<'r> Batch<'r> {
     /// The names, and nothing more.
-    pub(super) fn of_names(ids: impl Iterator<Item = &'r SessionId> + Clone) -> Self {
+    pub(super) fn of_names(ids: impl Iterator<Item = &'r SessionId>) -> Self {
         Self(names(ids))
     }
 
@@ -59,16 +64,13 @@ impl<'r> Batch<'r> {
     /// sent again: a flag says that it stays.
     pub(super) fn of_updates(rows: &[RowToWrite<'r>], columns: &[usize]) -> Self {
         let mut batch = Self(names(rows.iter().map(|row| row.id)));
-        let former = |row: &RowToWrite<'r>| row.former.map(|former| former.version);
-        batch.0.push(Parameter::Numbers(rows.iter().map(former).collect()));
-        let mac = |row: &RowToWrite<'r>| row.former.and_then(|former| former.mac);
-        batch.0.push(Parameter::ManyBytes(rows.iter().map(mac).collect()));
+        batch.0.push(Parameter::Numbers(rows.iter().map(|row| row.expected).collect()));
+        batch.0.push(Parameter::ManyBytes(rows.iter().map(|row| row.expected_mac).collect()));
         batch.0.push(Parameter::Flags(rows.iter().map(|row| row.has_news).collect()));
         for column in columns {
             batch.push_column(*column, rows);
         }
-        let bytes = columns.iter().filter(|column| kind(**column) == Some(ColumnKind::Bytes));
-        for column in bytes {
+        for column in columns.iter().filter(|column| is_bytes(**column)) {
             let kept = rows.iter().map(|row| !row.changes(*column));
             batch.0.push(Parameter::Flags(kept.collect()));
         }
@@ -76,23 +78,17 @@ impl<'r> Batch<'r> {
     }
 
     /// The parameters of an update of one row. A long value that stays is not sent again.
-    pub(super) fn of_update(write: &RowToWrite<'r>) -> Self {
-        let id = write.id;
-        let names = [id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id()];
-        let mut parameters: Vec<_> = names.map(Parameter::Text).into();
-        parameters.push(Parameter::Number(write.former.map(|former| former.version)));
-        parameters.push(Parameter::Bytes(write.former.and_then(|former| former.mac)));
-        let mut row = write.row;
-        let keep_sealed = write.former.is_some_and(|former| former.sealed == row.sealed);
-        let keep_outbox = write.former.is_some_and(|former| former.outbox == row.outbox);
-        row.sealed = row.sealed.filter(|_| !keep_sealed);
-        row.outbox = row.outbox.filter(|_| !keep_outbox);
-        parameters.extend([write.has_news, keep_sealed, keep_outbox].map(Parameter::Flag));
-        let values = row.values().into_iter().take(column_kinds().len());
-        parameters.extend(values.map(|value| match value {
+    pub(super) fn of_update(row: &RowToWrite<'r>) -> Self {
+        let (provider, tenant, token_id) = id_columns(row.id);
+        let mut parameters: Vec<_> = [provider, tenant, token_id].map(Parameter::Text).into();
+        parameters.push(Parameter::Number(row.expected));
+        parameters.push(Parameter::Bytes(row.expected_mac));
+        parameters.push(Parameter::Flag(row.has_news));
+        parameters.extend(bytes_columns().map(|column| Parameter::Flag(!row.changes(column))));
+        parameters.extend((0..column_kinds().len()).map(|column| match row.changed(column) {
             ColumnValue::Number(number) => Parameter::Number(number),
             ColumnValue::Bytes(bytes) => Parameter::Bytes(bytes),
-            ColumnValue::Text(_) => Parameter::Bytes(None),
+            ColumnValue::Text(text) => Parameter::Bytes(text.map(str::as_bytes)),
         }));
         Self(parameters)
     }
@@ -116,20 +112,12 @@ impl<'r> Batch<'r> {
     }
 
     fn push_column(&mut self, column: usize, rows: &[RowToWrite<'r>]) {
-        let values = rows.iter().map(|row| (row, row.row.values().get(column).copied()));
-        if kind(column) == Some(ColumnKind::Bytes) {
-            let bytes = values.map(|(row, value)| match value {
-                Some(ColumnValue::Bytes(bytes)) => bytes.filter(|_| row.changes(column)),
-                _ => None,
-            });
-            self.0.push(Parameter::ManyBytes(bytes.collect()));
+        let values = rows.iter().map(|row| row.changed(column));
+        self.0.push(if is_bytes(column) {
+            Parameter::ManyBytes(values.map(ColumnValue::bytes).collect())
         } else {
-            let numbers = values.map(|(_, value)| match value {
-                Some(ColumnValue::Number(number)) => number,
-                _ => None,
-            });
-            self.0.push(Parameter::Numbers(numbers.collect()));
-        }
+            Parameter::Numbers(values.map(ColumnValue::number).collect())
+        });
     }
 
     /// The parameters as the driver takes them, behind `before`.
@@ -152,34 +140,58 @@ impl<'r> Batch<'r> {
     }
 }
 
-impl RowToWrite<'_> {
+impl<'r> RowToWrite<'r> {
+    /// The write of this row over the former one; of a new row if there is none.
+    pub(super) fn new(
+        id: &'r SessionId,
+        former: Option<SessionRow<'r>>,
+        row: SessionRow<'r>,
+        has_news: bool,
+    ) -> Self {
+        Self {
+            id,
+            has_news,
+            expected: former.map(|former| former.version),
+            expected_mac: former.and_then(|former| former.mac),
+            values: row.values(),
+            former: former.map(|former| former.values()),
+        }
+    }
+
     /// Whether the write changes this column. A new row changes all.
     fn changes(&self, column: usize) -> bool {
-        self.former
-            .is_none_or(|former| former.values().get(column) != self.row.values().get(column))
+        self.former.is_none_or(|former| former.get(column) != self.values.get(column))
+    }
+
+    /// The value of this column. Of bytes that stay, nothing.
+    fn changed(&self, column: usize) -> ColumnValue<'r> {
+        let value = self.values.get(column).copied().unwrap_or(ColumnValue::Number(None));
+        if is_bytes(column) && !self.changes(column) { ColumnValue::Bytes(None) } else { value }
     }
 }
 
 /// The columns that at least one of these updates changes.
 pub(super) fn changed_columns(rows: &[RowToWrite<'_>]) -> Vec<usize> {
-    let mut changed = vec![false; column_kinds().len()];
-    for row in rows {
-        let former = row.former.map(|former| former.values());
-        for (at, (changed, value)) in changed.iter_mut().zip(row.row.values()).enumerate() {
-            *changed |= former.as_ref().and_then(|former| former.get(at)) != Some(&value);
-        }
+    let columns = 0..column_kinds().len();
+    columns.filter(|column| rows.iter().any(|row| row.changes(*column))).collect()
+}
+
+/// The columns of bytes, in their order.
+fn bytes_columns() -> impl Iterator<Item = usize> {
+    let kinds = column_kinds().enumerate();
+    kinds.filter_map(|(at, (_, kind))| (kind == ColumnKind::Bytes).then_some(at))
+}
+
+fn is_bytes(column: usize) -> bool {
+    column_kinds().nth(column).is_some_and(|(_, kind)| kind == ColumnKind::Bytes)
+}
+
+fn names<'r>(ids: impl Iterator<Item = &'r SessionId>) -> Vec<Parameter<'r>> {
+    let (mut providers, mut tenants, mut token_ids) = (Vec::new(), Vec::new(), Vec::new());
+    for (provider, tenant, token_id) in ids.map(id_columns) {
+        providers.push(provider);
+        tenants.push(tenant);
+        token_ids.push(token_id);
     }
-    changed.into_iter().enumerate().filter_map(|(at, changed)| changed.then_some(at)).collect()
-}
-
-fn kind(column: usize) -> Option<ColumnKind> {
-    column_kinds().nth(column).map(|(_, kind)| kind)
-}
-
-fn names<'r>(ids: impl Iterator<Item = &'r SessionId> + Clone) -> Vec<Parameter<'r>> {
-    vec![
-        Parameter::Texts(ids.clone().map(|id| id.provider().as_str()).collect()),
-        Parameter::Texts(ids.clone().map(|id| id.key().tenant().as_str()).collect()),
-        Parameter::Texts(ids.map(|id| id.key().token_id()).collect()),
-    ]
+    [providers, tenants, token_ids].map(Parameter::Texts).into()
 }

@@ -115,7 +115,7 @@ pub(super) struct Connection {
     connection: Option<Object>,
     tls: Tls,
     broken: AtomicBool,
-    /// The queries whose answers have not come. A query whose future is dropped still runs.
+    /// The queries whose answers have not come.
     under_way: AtomicUsize,
 }
 
@@ -133,10 +133,12 @@ impl Connection {
     ) -> Result<Vec<Row>, PostgresFault> {
         let (client, clock) = (self.client()?, SystemClock::new());
         let answer = client.query_typed(sql, parameters);
-        // Not counted down if this future is dropped here.
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let answer = timeout(&clock, STATEMENT_TIMEOUT, answer).await;
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        if answer.is_some() {
+            // Not after a timeout, and not if this future is dropped: the statement still runs.
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
         let result = answer.map_or(Err(PostgresFault::TimedOut), |rows| Ok(rows?));
         if result.as_ref().is_err_and(PostgresFault::ends_connection) {
             self.broken.store(true, Ordering::Relaxed);
@@ -169,7 +171,9 @@ impl Drop for Connection {
         }
         // The next user of the connection would wait for the statement of this one.
         if let Some(connection) = self.connection.take() {
-            self.cancel(&connection);
+            if abandoned {
+                self.cancel(&connection);
+            }
             drop(Object::take(connection));
         }
     }

@@ -22,8 +22,8 @@ use crate::store::{Due, DuePage, Owner, Presence};
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// A supervisor without a heartbeat for this long does not count as running. Defaults to 20 s, four
-/// heartbeats. Its claims are still its own: it may have been
-/// stopped, and its request may be on its way.
+/// heartbeats. Its claims are still its own: it may have been stopped, and its request may be on its
+/// way.
 pub(super) const SILENCE: Duration = Duration::from_secs(20);
 
 /// How long a supervisor that renews no more is remembered. Defaults to 1 day, after which none of

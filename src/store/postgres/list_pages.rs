@@ -16,7 +16,8 @@ use crate::key::SessionId;
 use crate::log::log_session;
 use crate::store::decide::{Decision, Write};
 use crate::store::encoding::{encode_limit, encode_phase};
-use crate::store::record_cipher::SealedColumn;
+use crate::store::resealing::credentials_anew;
+use crate::store::session_row::id_columns;
 use crate::store::{Done, Listed, Outcome, Record, RecordFilter, StoreError, Stored};
 
 /// A value of a condition.
@@ -109,34 +110,11 @@ impl Shared {
     }
 
     /// The write of a record with its credentials under the sealing key; `None` if it must stay as
-    /// it is. It raises the version: otherwise a claim that was decided on the former text would
+    /// it is. The write raises the version: otherwise a claim that was decided on the former text would
     /// keep the new one under a tag over the former.
     fn sealed_anew(&self, id: &SessionId, known: Arc<KnownRow>) -> Option<PendingWrite> {
         let record = &known.record;
-        // Not the outbox of a closed session, which is gone soon, and not under a claim: its holder
-        // may be about to commit newer credentials.
-        if record.lease.is_some() || record.outbox.is_some() {
-            return None;
-        }
-        let credentials = match record.credentials.as_ref() {
-            None => None,
-            Some(old) => {
-                let made = (record.epoch, record.made_by?);
-                match self.cipher.reseal(id, made, SealedColumn::Credentials, old) {
-                    Ok(sealed) => Some(sealed),
-                    Err(fault) => {
-                        log_session!(
-                            self.log_limit,
-                            warn,
-                            id,
-                            "the record could not be encrypted again, and keeps its old key",
-                            cause = %fault
-                        );
-                        return None;
-                    }
-                }
-            }
-        };
+        let credentials = credentials_anew((&self.cipher, &self.log_limit), id, record)?;
         let version = record.version + 1;
         let record = Record { version, credentials, ..record.clone() };
         let outcome = Outcome::Done(Done::from(&record));
@@ -195,8 +173,4 @@ fn conditions(filter: &RecordFilter, after: Option<&SessionId>) -> (String, Vec<
         last
     ));
     (conditions.join(" AND "), bounds)
-}
-
-fn id_columns(id: &SessionId) -> (&str, &str, &str) {
-    (id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id())
 }

@@ -121,14 +121,11 @@ impl WriteKind {
     /// The row that an update or an insert writes.
     pub(super) fn row_to_write<'r>(&'r self, id: &'r SessionId) -> Option<RowToWrite<'r>> {
         match self {
-            Self::Update { row, former, has_news, .. } => Some(RowToWrite {
-                id,
-                former: Some(former.row()),
-                has_news: *has_news,
-                row: row.row(),
-            }),
+            Self::Update { row, former, has_news, .. } => {
+                Some(RowToWrite::new(id, Some(former.row()), row.row(), *has_news))
+            }
             Self::Insert { row, has_news, .. } => {
-                Some(RowToWrite { id, former: None, has_news: *has_news, row: row.row() })
+                Some(RowToWrite::new(id, None, row.row(), *has_news))
             }
             Self::Delete { .. } => None,
         }

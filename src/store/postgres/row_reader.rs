@@ -6,16 +6,15 @@ use tokio_postgres::Row;
 
 use super::Shared;
 use super::postgres_fault::PostgresFault;
-use crate::error::LostReason;
 use crate::key::{ProviderName, SessionId, SessionKey};
 use crate::policy::SEALED_BYTES;
 use crate::store::encoding::{decode_boot_time, decode_counter, encode_boot_time};
 use crate::store::record_cipher::{ROW_TAG_BYTES, SealFault, SealedColumn, SealedCredentials};
 use crate::store::row_fault::RowFault;
 use crate::store::session_row::{
-    self, LeaseColumns, NEWEST_FORM, ReadColumns, SessionRow, column_kinds,
+    self, LeaseColumns, NEWEST_FORM, ReadColumns, SessionRow, column_kinds, unreadable_record,
 };
-use crate::store::{Floor, Holder, Lease, Phase, Record, StoreError};
+use crate::store::{Floor, Holder, Lease, Record, StoreError};
 
 /// A record as it was last seen in the database, and what its row has beside it.
 #[derive(Debug)]
@@ -151,13 +150,8 @@ pub(super) fn columns_of_a_row() -> usize {
 pub(super) fn listed_as_unreadable(row: &Row, first: usize) -> Result<Record<()>, StoreError> {
     let [version, epoch, generation] = stored_counters(row, first)?;
     let counter = |number| decode_counter(number).map_err(StoreError::from);
-    let floor = Floor {
-        version: counter(version)?,
-        epoch: counter(epoch)?,
-        generation: counter(generation)?,
-    };
-    let (phase, lost) = (Phase::Lost, Some(LostReason::Unreadable));
-    Ok(Record { phase, lost, ..Record::vacant(floor) })
+    let (version, epoch, generation) = (counter(version)?, counter(epoch)?, counter(generation)?);
+    Ok(unreadable_record(Floor { version, epoch, generation }))
 }
 
 /// Version, epoch and generation of a row, even of one that cannot be read.

@@ -69,13 +69,12 @@ impl TableNames {
     pub(super) fn migrations_sql(&self) -> String {
         let columns: String = column_kinds()
             .map(|(name, kind)| match kind {
-                ColumnKind::Count => format!("    {name} bigint NOT NULL,\n"),
-                ColumnKind::Number => format!("    {name} bigint,\n"),
-                ColumnKind::Bytes => format!("    {name} bytea STORAGE EXTERNAL,\n"),
+                ColumnKind::Count => format!("    {name} {} NOT NULL,\n", kind.sql_type()),
+                ColumnKind::Number | ColumnKind::Bytes => {
+                    format!("    {name} {},\n", kind.sql_type())
+                }
             })
             .collect();
-        // `STORAGE` in CREATE TABLE came with version 16, so it is set afterwards.
-        let columns = columns.replace(" STORAGE EXTERNAL", "");
         let write = write_function();
         self.fill(&VERSION_1.replace("{columns}", &columns).replace("{write_function}", &write))
     }
@@ -161,22 +160,24 @@ async fn migrate_tables(client: &Client, names: &TableNames) -> Result<(), Postg
 /// statement that comes alone is not planned each time, although none is prepared.
 fn write_function() -> String {
     let set: Vec<_> = column_kinds()
-        .map(|(name, _)| match name {
-            "sealed" | "outbox" => {
+        .map(|(name, kind)| match kind {
+            ColumnKind::Bytes => {
                 format!("{name} = CASE WHEN keep_{name} THEN s.{name} ELSE new_{name} END")
             }
-            name => format!("{name} = new_{name}"),
+            ColumnKind::Count | ColumnKind::Number => format!("{name} = new_{name}"),
         })
         .collect();
-    let parameters: Vec<_> =
-        column_kinds().map(|(name, kind)| format!("new_{name} {}", kind.sql_type())).collect();
+    let bytes = column_kinds().filter(|(_, kind)| *kind == ColumnKind::Bytes);
+    let keep = bytes.map(|(name, _)| format!("keep_{name} boolean"));
+    let new = column_kinds().map(|(name, kind)| format!("new_{name} {}", kind.sql_type()));
+    let parameters: Vec<_> = keep.chain(new).collect();
     WRITE_FUNCTION.replace("{parameters}", &parameters.join(", ")).replace("{set}", &set.join(", "))
 }
 
 const WRITE_FUNCTION: &str = "
 CREATE OR REPLACE FUNCTION {write}(decided_at bigint, maker bigint, of_provider text,
         of_tenant text, of_token_id text, expected bigint, expected_mac bytea, has_news boolean,
-        keep_sealed boolean, keep_outbox boolean, {parameters})
+        {parameters})
     RETURNS bigint LANGUAGE plpgsql VOLATILE AS $function$
 BEGIN
     UPDATE {session} AS s SET {set}
@@ -225,7 +226,7 @@ CREATE TABLE IF NOT EXISTS {session} (
     token_id text COLLATE \"C\" NOT NULL,
 {columns}    PRIMARY KEY (provider, tenant, token_id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
--- Encrypted bytes cannot be compressed.
+-- Encrypted bytes cannot be compressed. Before version 16, CREATE TABLE cannot say it.
 ALTER TABLE {session} ALTER COLUMN sealed SET STORAGE EXTERNAL,
     ALTER COLUMN outbox SET STORAGE EXTERNAL;
 -- Without a column of the claim, so that a claim and its renewals change no index (HOT updates).

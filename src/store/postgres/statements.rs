@@ -4,7 +4,7 @@
 //! never leaves a transaction open, and PgBouncer may give each to another server connection.
 
 use super::schema::TableNames;
-use crate::store::session_row::column_kinds;
+use crate::store::session_row::{ColumnKind, column_kinds};
 
 /// Begins each statement that writes records, so that operators find them among the server's
 /// activities.
@@ -64,7 +64,7 @@ impl Statements {
             ),
             // Only the first process sets it.
             mark_sealed: names
-                .fill("UPDATE {store} SET sealed = coalesce(sealed, $1) RETURNING sealed, feed"),
+                .fill("UPDATE {store} SET sealed = coalesce(sealed, $1) RETURNING sealed"),
         }
     }
 
@@ -85,9 +85,14 @@ fn columns(prefix: &str) -> String {
     names.join(", ")
 }
 
-/// The parameters of the function `write`, in their order.
+/// How many parameters the function `write` has before those of the columns.
+const BEFORE_COLUMNS: usize = 8;
+
+/// A call of the function `write`. Each column of bytes has a parameter that says whether it stays.
 fn write() -> String {
-    let parameters: Vec<_> = (1..=10 + column_kinds().len()).map(|at| format!("${at}")).collect();
+    let bytes = column_kinds().filter(|(_, kind)| *kind == ColumnKind::Bytes).count();
+    let number = BEFORE_COLUMNS + bytes + column_kinds().len();
+    let parameters: Vec<_> = (1..=number).map(|at| format!("${at}")).collect();
     format!("{WRITE} SELECT {{write}}({})", parameters.join(", "))
 }
 
@@ -107,12 +112,12 @@ fn load() -> String {
     )
 }
 
-/// `$1`: the counters of the floor. `$2`: who writes. `$3` to `$5`: the names. `$6`: whether there is
-/// news. Then the columns.
+/// `$1`: the counters of the floor. `$2`: who writes. `$3` to `$5`: the names. `$6`: whether there
+/// is news. Then the columns.
 ///
 /// The lock on the floor comes first. A delete of the same session that commits meanwhile raises
-/// the floor above the given one, and this statement then writes nothing; without the lock, the new record could begin
-/// below the deleted one.
+/// the floor above the given one, and this statement then writes nothing; without the lock, the new
+/// record could begin below the deleted one.
 fn insert() -> String {
     let arrays: Vec<_> = column_kinds()
         .enumerate()
@@ -217,8 +222,8 @@ const PURGE_CHANGES: &str = "
         WHERE made_at < {now}() - $1::bigint) RETURNING 1)
     SELECT count(*) FROM gone";
 
-/// `$1`: the owner. `$2`: whether it has ended. `$3`: the form of rows that it reads. An owner that has
-/// ended never comes back: a renewal that arrives late does not revive it.
+/// `$1`: the owner. `$2`: whether it has ended. `$3`: the form of rows that it reads. An owner that
+/// has ended never comes back: a renewal that arrives late does not revive it.
 const PRESENCE: &str = "
     INSERT INTO {holder} AS h (owner, beat_at, ended, form) VALUES ($1::bigint, {now}(), $2, $3::int4)
     ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at,

@@ -6,51 +6,42 @@ use super::schema::TableNames;
 use super::statements::{NAMES, WRITE};
 use crate::store::session_row::{ColumnKind, column_kinds};
 
-/// What an update writes into the feed of changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NewsOf {
-    NoRow,
-    SomeRows,
-}
+/// How many parameters there are before those of the columns.
+const BEFORE_COLUMNS: usize = 8;
 
 /// `$1`: the time at which the batch was decided; 0 if no time matters. If it was too long ago, for
 /// example because the machine was suspended meanwhile, nothing is written: a lease would be over
-/// before its holder begins. `$2`: who writes. Then arrays. `$3` to `$5`: the
-/// names. `$6`: the versions that the rows must have, and `$7` their tags: after a failover that
-/// lost writes, another row may have the same version. `$8`: whether there is news. Then the
-/// columns, and for each column of bytes whether it stays.
+/// before its holder begins. `$2`: who writes. Then arrays. `$3` to `$5`: the names. `$6`: the
+/// versions that the rows must have, and `$7` their tags: after a failover that lost writes, another
+/// row may have the same version. `$8`: whether there is news. Then the columns, and for each column
+/// of bytes whether it stays.
 ///
 /// The rows are locked in the order of their names, so that two batches never wait for each other.
 /// A row that another transaction has changed since is locked in its new version, and the write
 /// then finds that its version is not the expected one.
-pub(super) fn update_sql(names: &TableNames, columns: &[usize], news: NewsOf) -> String {
-    let of = |at: &usize| column_kinds().nth(*at);
-    let named: Vec<_> = columns.iter().filter_map(of).collect();
-    let kept: Vec<_> = named.iter().filter(|(_, kind)| *kind == ColumnKind::Bytes).collect();
-    let (mut inputs, mut arrays) = (String::new(), String::new());
-    for (at, (name, kind)) in named.iter().enumerate() {
+pub(super) fn update_sql(names: &TableNames, columns: &[usize], has_news: bool) -> String {
+    let named: Vec<_> = columns.iter().filter_map(|at| column_kinds().nth(*at)).collect();
+    let (mut inputs, mut arrays, mut set) = (String::new(), String::new(), Vec::new());
+    let mut next = BEFORE_COLUMNS;
+    let mut input = |name: &str, sql_type: &str| {
+        next += 1;
         inputs.push_str(&format!(", {name}"));
-        arrays.push_str(&format!(", ${}::{}[]", at + 9, kind.sql_type()));
-    }
-    for (at, (name, _)) in kept.iter().enumerate() {
-        inputs.push_str(&format!(", keep_{name}"));
-        arrays.push_str(&format!(", ${}::boolean[]", at + 9 + named.len()));
-    }
-    let set = set_clause(columns, |_, name, kind| match kind {
-        ColumnKind::Bytes => {
-            format!("CASE WHEN l.keep_{name} THEN s.{name} ELSE l.{name} END")
-        }
-        ColumnKind::Count | ColumnKind::Number => format!("l.{name}"),
-    });
-    let told = match news {
-        NewsOf::NoRow => "",
-        NewsOf::SomeRows => {
-            ", c AS (INSERT INTO {change}
-                 (maker, provider, tenant, token_id, version, epoch, generation, phase)
-             SELECT $2::bigint, provider, tenant, token_id, version, epoch, generation, phase
-             FROM u WHERE has_news)"
-        }
+        arrays.push_str(&format!(", ${next}::{sql_type}[]"));
     };
+    for (name, kind) in &named {
+        input(name, kind.sql_type());
+        set.push(match kind {
+            ColumnKind::Bytes => {
+                format!("{name} = CASE WHEN l.keep_{name} THEN s.{name} ELSE l.{name} END")
+            }
+            ColumnKind::Count | ColumnKind::Number => format!("{name} = l.{name}"),
+        });
+    }
+    for (name, _) in named.iter().filter(|(_, kind)| *kind == ColumnKind::Bytes) {
+        input(&format!("keep_{name}"), "boolean");
+    }
+    let set = set.join(", ");
+    let told = if has_news { NEWS } else { "" };
     names.fill(&format!(
         "{WRITE} WITH i AS (SELECT {NAMES}, expected, expected_mac, has_news{inputs}, place
              FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[],
@@ -70,10 +61,8 @@ pub(super) fn update_sql(names: &TableNames, columns: &[usize], news: NewsOf) ->
     ))
 }
 
-/// `name = value` of each of the columns.
-fn set_clause(columns: &[usize], value: impl Fn(usize, &str, ColumnKind) -> String) -> String {
-    let named = columns.iter().filter_map(|column| column_kinds().nth(*column)).enumerate();
-    let set: Vec<_> =
-        named.map(|(at, (name, kind))| format!("{name} = {}", value(at, name, kind))).collect();
-    set.join(", ")
-}
+/// Tells the news of the rows that were written.
+const NEWS: &str = ", c AS (INSERT INTO {change}
+                 (maker, provider, tenant, token_id, version, epoch, generation, phase)
+             SELECT $2::bigint, provider, tenant, token_id, version, epoch, generation, phase
+             FROM u WHERE has_news)";

@@ -10,7 +10,7 @@ use super::connections::Connection;
 use super::database_clock::DatabaseTime;
 use super::pending_write::{PendingWrite, WriteKind};
 use super::postgres_fault::PostgresFault;
-use super::update_sql::{NewsOf, update_sql};
+use super::update_sql::update_sql;
 use crate::key::SessionId;
 use crate::store::Floor;
 use crate::store::encoding::encode_counter;
@@ -90,8 +90,7 @@ impl Shared {
         }
         let columns = changed_columns(rows);
         let has_news = rows.iter().any(|row| row.has_news);
-        let news = if has_news { NewsOf::SomeRows } else { NewsOf::NoRow };
-        let sql = update_sql(&self.names, &columns, news);
+        let sql = update_sql(&self.names, &columns, has_news);
         let batch = Batch::of_updates(rows, &columns);
         let answer = connection.query(&sql, &batch.parameters(&before)).await?;
         self.places(&answer)

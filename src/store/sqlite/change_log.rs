@@ -15,6 +15,7 @@ use crate::store::encoding::{
     decode_boot_time, decode_counter, decode_phase, encode_boot_time, encode_counter, encode_limit,
     encode_phase,
 };
+use crate::store::session_row::id_columns;
 use crate::store::{Change, Changes, Cursor, Floor, News};
 
 /// How long an entry stays. Defaults to 5 s: the others read several times a second, and a process
@@ -83,7 +84,7 @@ impl<'c> ChangeLog<'c> {
         if now.since(self.removed_at) >= REMOVAL_INTERVAL {
             self.remove_expired(now)?;
         }
-        let (provider, tenant, token_id) = columns::id_columns(id);
+        let (provider, tenant, token_id) = id_columns(id);
         self.insert.execute(params![
             encode_boot_time(now),
             self.process_lock.name,

@@ -49,11 +49,6 @@ impl ToSql for ColumnValue<'_> {
     }
 }
 
-/// The values of the three columns of an id.
-pub(super) fn id_columns(id: &SessionId) -> (&str, &str, &str) {
-    (id.provider().as_str(), id.key().tenant().as_str(), id.key().token_id())
-}
-
 /// The id in the three columns from `at` on.
 pub(super) fn read_id(row: &SqlRow<'_>, at: usize) -> Result<SessionId> {
     let text = |at| row.get::<_, String>(at);

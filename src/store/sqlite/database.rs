@@ -23,7 +23,7 @@ use crate::store::encoding::{
     encode_wall_time,
 };
 use crate::store::record_cipher::SealedCredentials;
-use crate::store::session_row::{self, LeaseColumns};
+use crate::store::session_row::{self, LeaseColumns, id_columns};
 use crate::store::session_row::{ALL_COLUMNS, ColumnValue, SessionRow, VALUE_COLUMNS};
 use crate::store::{Due, Floor, Record, RecordFilter, StoreError};
 
@@ -96,7 +96,7 @@ impl<'c> Database<'c> {
     /// The record of this id, if its row is as a store wrote it.
     pub(super) fn find(&mut self, id: &SessionId) -> Result<Option<FoundRow>> {
         let Self { find, rows, .. } = self;
-        let found = find.query_row(columns::id_columns(id), |row| Ok(rows.read_verified(row, id)));
+        let found = find.query_row(id_columns(id), |row| Ok(rows.read_verified(row, id)));
         found.optional()?.transpose()
     }
 
@@ -129,8 +129,7 @@ impl<'c> Database<'c> {
         // After all other columns are set, because the tag covers them.
         let tag = self.rows.tag(id, key_id, &row)?;
         row.mac = tag.as_ref().map(<[u8; _]>::as_slice);
-        let (values, (provider, tenant, token_id)) =
-            (row.values().into_iter(), columns::id_columns(id));
+        let (values, (provider, tenant, token_id)) = (row.values().into_iter(), id_columns(id));
         // By its number: to look the row up again takes as long as to write it.
         let done = match existing {
             Some(existing) => {
@@ -203,11 +202,11 @@ impl<'c> Database<'c> {
     pub(super) fn counters(&self, id: &SessionId) -> Result<Option<[i64; 3]>> {
         let sql = format!("SELECT version, epoch, generation FROM session WHERE {WHERE_ID}");
         let read = |row: &SqlRow<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?]);
-        Ok(self.conn.query_row(&sql, columns::id_columns(id), read).optional()?)
+        Ok(self.conn.query_row(&sql, id_columns(id), read).optional()?)
     }
 
     pub(super) fn remove(&mut self, id: &SessionId) -> Result<()> {
-        self.delete.execute(columns::id_columns(id))?;
+        self.delete.execute(id_columns(id))?;
         Ok(())
     }
 
@@ -241,7 +240,7 @@ impl<'c> Database<'c> {
         )?;
         let last = encode_wall_time(now.wall.checked_add(within).unwrap_or(now.wall));
         let at = after.map_or(i64::MIN, |due| encode_wall_time(due.at));
-        let (_, tenant, token_id) = after.map_or(("", "", ""), |due| columns::id_columns(&due.id));
+        let (_, tenant, token_id) = after.map_or(("", "", ""), |due| id_columns(&due.id));
         let (boot, leased) = (&self.rows.process_lock.boot, encode_boot_time(now.boot));
         let given = params![
             provider.as_str(),

@@ -4,11 +4,10 @@ use std::cmp::Ordering;
 
 use rusqlite::types::Value;
 
-use super::columns;
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::store::RecordFilter;
 use crate::store::encoding::{encode_limit, encode_phase};
-use crate::store::session_row::ALL_COLUMNS;
+use crate::store::session_row::{ALL_COLUMNS, id_columns};
 
 /// The columns of an id, in the order in which lists are sorted.
 const NAMES: [&str; 3] = ["provider", "tenant", "token_id"];
@@ -27,7 +26,7 @@ pub(super) fn query(
     let (provider, tenant) = (filter.provider.as_ref(), filter.tenant.as_ref());
     let given = [provider.map(ProviderName::as_str), tenant.map(Tenant::as_str), None];
     // No name is empty, so the empty one is before all others.
-    let (provider, tenant, token_id) = after.map_or(("", "", ""), columns::id_columns);
+    let (provider, tenant, token_id) = after.map_or(("", "", ""), id_columns);
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     let (mut open, mut bounds) = (Vec::new(), Vec::new());
     let mut edge = None;

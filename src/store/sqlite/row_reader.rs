@@ -8,12 +8,11 @@ use super::holder_table::HolderTable;
 use super::liveness::ProcessLock;
 use super::statement_error::{Result, StatementError};
 use crate::clock::BootTime;
-use crate::error::LostReason;
 use crate::key::SessionId;
 use crate::store::encoding::decode_boot_time;
 use crate::store::record_cipher::{ROW_TAG_BYTES, RowTags, SealFault, SealedCredentials};
-use crate::store::session_row::{LeaseColumns, SessionRow};
-use crate::store::{Holder, Lease, Phase, Record};
+use crate::store::session_row::{LeaseColumns, SessionRow, unreadable_record};
+use crate::store::{Holder, Lease, Record};
 
 /// What a later write needs of a row beside its record.
 pub(super) struct ExistingRow {
@@ -122,7 +121,5 @@ impl<'c> RowReader<'c> {
 
 /// The record as which an altered row is listed.
 pub(super) fn listed_as_unreadable(row: &SqlRow<'_>) -> Result<Record<()>> {
-    let floor = columns::read_counters(row, 0)?;
-    let (phase, lost) = (Phase::Lost, Some(LostReason::Unreadable));
-    Ok(Record { phase, lost, ..Record::vacant(floor) })
+    Ok(unreadable_record(columns::read_counters(row, 0)?))
 }

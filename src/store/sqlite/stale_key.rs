@@ -2,7 +2,7 @@
 
 use super::SqliteStore;
 use super::worker_job::JobKind;
-use crate::store::{StaleKey, StoreError};
+use crate::store::{StaleKey, StoreError, resealing};
 
 impl SqliteStore {
     /// Returns the keys other than the sealing key with which records are still encrypted, with the
@@ -20,8 +20,6 @@ impl SqliteStore {
     /// May be dropped: it only reads.
     pub async fn stale_keys(&self) -> Result<Vec<StaleKey>, StoreError> {
         let keys = self.0.worker.call(JobKind::Read, |db| db.keys()).await?;
-        let sealing = self.0.shared.cipher.ring()?.map(|ring| ring.sealing_number());
-        let stale = keys.into_iter().filter(|(number, _)| Some(*number) != sealing);
-        Ok(stale.map(|(number, records)| StaleKey { number, records }).collect())
+        resealing::stale_keys(&self.0.shared.cipher, keys)
     }
 }

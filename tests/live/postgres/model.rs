@@ -14,14 +14,12 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use session_warden::clock::{BootTime, Clock, Now, Sleep};
 use session_warden::key::SessionId;
 use session_warden::store::postgres::PostgresStore;
-use session_warden::store::sqlite::SqliteStore;
 use session_warden::store::{Outcome, Statement, Store};
 use session_warden::testing::ManualClock;
-use tempfile::TempDir;
 use tokio_postgres::Client;
 
 use crate::postgres_cluster::{ClusterOptions, PostgresCluster, StoppableProxy, connect};
-use crate::store_model::{Database, HANDLES, Run, walks};
+use crate::store_model::{Database, File, HANDLES, Run, walks};
 use crate::store_statements::ring;
 
 /// How many walks a test takes. With `MODEL_WALKS`, so many instead.
@@ -139,46 +137,6 @@ impl Database for Tables {
     }
 }
 
-/// A file with the sessions of one walk.
-struct File {
-    folder: TempDir,
-    clock: ManualClock,
-    handles: Vec<SqliteStore>,
-}
-
-impl File {
-    fn new(clock: &ManualClock) -> Self {
-        let (folder, clock) = (tempfile::tempdir().unwrap(), clock.clone());
-        let mut file = Self { folder, clock, handles: Vec::new() };
-        file.handles = (0..HANDLES).map(|_| file.open()).collect();
-        file
-    }
-
-    fn open(&self) -> SqliteStore {
-        let builder = SqliteStore::builder(self.folder.path().join("sessions.db"));
-        builder.key_ring(ring(1)).clock(Since1970(self.clock.clone())).open().unwrap()
-    }
-}
-
-#[async_trait(?Send)]
-impl Database for File {
-    fn handle(&self, number: usize) -> &dyn Store {
-        &self.handles[number]
-    }
-
-    fn observers(&self) -> Vec<&dyn Store> {
-        self.handles.iter().map(|handle| handle as &dyn Store).collect()
-    }
-
-    /// Only without leases: a file knows which of its processes have ended.
-    async fn reopen(&mut self, handle: usize, is_leased: bool) {
-        if !is_leased {
-            self.handles[handle].shutdown().await;
-            self.handles[handle] = self.open();
-        }
-    }
-}
-
 #[test]
 fn postgres_a_file_memory_and_the_model_agree_on_any_statements_of_several_processes() {
     let cases = std::env::var("MODEL_WALKS").ok().and_then(|walks| walks.parse().ok());
@@ -204,7 +162,7 @@ fn postgres_a_file_memory_and_the_model_agree_on_any_statements_of_several_proce
         runtime.block_on(async {
             let (clock, schema) = (ManualClock::new(), format!("walk_{}", walked.get()));
             let tables = Tables::new(schema, (&cluster, &database), &clock, &lost).await;
-            let file = File::new(&clock);
+            let file = File::new(Since1970(clock.clone()));
             let shown = Arc::new(Since1970(clock.clone()));
             Run::new(clock, shown, vec![Box::new(tables), Box::new(file)]).walk(&walk).await;
         });
