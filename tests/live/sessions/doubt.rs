@@ -125,7 +125,7 @@ async fn a_restart_in_doubt_does_not_bring_the_one_retry_forward() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lost_answer_at_a_server_with_an_overlap_is_asked_for_again_at_once_and_nobody_notices() {
-    let options = Options { access_ttl_s: 60, overlap_s: 30, ..Options::default() };
+    let options = Options { access_ttl_s: 600, overlap_s: 30, ..Options::default() };
     let peer = OidcPeer::start(options).await;
     let client = client(&peer).rotation(Rotation::Fork(30 * SECOND));
     let supervisor = supervised(&MemoryStore::new(), client).start().await.unwrap();

@@ -12,7 +12,7 @@ use crate::oidc_peer::{Counts, OidcPeer, Options};
 
 #[tokio::test]
 async fn a_revoked_session_is_dead_at_the_server_and_stays_closed() {
-    let peer = OidcPeer::start(Options { access_ttl_s: 60, ..Options::default() }).await;
+    let peer = OidcPeer::start(Options { access_ttl_s: 600, ..Options::default() }).await;
     let store = MemoryStore::new();
     let supervisor = supervised(&store, client(&peer)).start().await.unwrap();
     let mut events = supervisor.subscribe();
@@ -44,7 +44,7 @@ async fn a_revoked_session_is_dead_at_the_server_and_stays_closed() {
 
 #[tokio::test]
 async fn a_session_that_somebody_ended_at_the_server_is_lost_once_its_token_is_rejected() {
-    let peer = OidcPeer::start(Options { access_ttl_s: 60, ..Options::default() }).await;
+    let peer = OidcPeer::start(Options { access_ttl_s: 600, ..Options::default() }).await;
     let client = client(&peer).scope("openid offline_access");
     let supervisor = supervised(&MemoryStore::new(), client).start().await.unwrap();
     let mut events = supervisor.subscribe();
@@ -86,7 +86,7 @@ async fn a_session_that_somebody_ended_at_the_server_is_lost_once_its_token_is_r
 
 #[tokio::test]
 async fn a_rejected_token_of_a_living_session_is_replaced_once_for_all_who_report_it() {
-    let peer = OidcPeer::start(Options { access_ttl_s: 60, ..Options::default() }).await;
+    let peer = OidcPeer::start(Options { access_ttl_s: 600, ..Options::default() }).await;
     let supervisor = supervised(&MemoryStore::new(), client(&peer)).start().await.unwrap();
     let session = session(&supervisor, "device");
     sign_in(&session).await.unwrap();

@@ -104,7 +104,7 @@ async fn a_client_credentials_grant_can_also_be_established() {
 #[tokio::test]
 async fn a_wrong_client_secret_is_one_alarm_and_one_request_and_all_sessions_are_kept() {
     const SESSIONS: usize = 20;
-    let peer = OidcPeer::start(Options { access_ttl_s: 60, ..Options::default() }).await;
+    let peer = OidcPeer::start(Options { access_ttl_s: 600, ..Options::default() }).await;
     let store = MemoryStore::new();
 
     let supervisor = supervised(&store, client(&peer)).start().await.unwrap();
@@ -151,7 +151,7 @@ async fn a_wrong_client_secret_is_one_alarm_and_one_request_and_all_sessions_are
 
 #[tokio::test]
 async fn a_wrong_password_is_refused_and_a_former_session_lives_on() {
-    let peer = OidcPeer::start(Options { access_ttl_s: 60, ..Options::default() }).await;
+    let peer = OidcPeer::start(Options { access_ttl_s: 600, ..Options::default() }).await;
     let supervisor = supervised(&MemoryStore::new(), client(&peer)).start().await.unwrap();
     let mut events = supervisor.subscribe();
     let (former, none) = (session(&supervisor, "former"), session(&supervisor, "none"));

@@ -28,7 +28,7 @@ fn logging_in(peer: &OidcPeer) -> OAuth2 {
 
 #[tokio::test]
 async fn a_browser_that_logs_in_with_pkce_brings_back_a_session() {
-    let peer = OidcPeer::start(Options { access_ttl_s: 60, ..Options::default() }).await;
+    let peer = OidcPeer::start(Options { access_ttl_s: 600, ..Options::default() }).await;
     let supervisor = supervised(&MemoryStore::new(), logging_in(&peer)).start().await.unwrap();
     let all: Sessions<OAuth2> = supervisor.sessions(PROVIDER).unwrap();
     let login = all.begin_login(key(), options()).await.unwrap();

@@ -129,6 +129,7 @@ pool_mode = transaction
 default_pool_size = {default_pool_size}
 max_client_conn = {max_client_conn}
 server_idle_timeout = 10
+server_login_retry = 1
 ",
         folder.join("users").display()
     )
