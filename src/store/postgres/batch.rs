@@ -77,19 +77,22 @@ impl<'r> Batch<'r> {
         batch
     }
 
-    /// The parameters of an update of one row. A long value that stays is not sent again.
+    /// The parameters of an update of one row: its numbers as one array, its bytes as another, and
+    /// for each column of bytes whether it stays. A long value that stays is not sent again.
     pub(super) fn of_update(row: &RowToWrite<'r>) -> Self {
         let (provider, tenant, token_id) = id_columns(row.id);
         let mut parameters: Vec<_> = [provider, tenant, token_id].map(Parameter::Text).into();
         parameters.push(Parameter::Number(row.expected));
         parameters.push(Parameter::Bytes(row.expected_mac));
         parameters.push(Parameter::Flag(row.has_news));
-        parameters.extend(bytes_columns().map(|column| Parameter::Flag(!row.changes(column))));
-        parameters.extend((0..column_kinds().len()).map(|column| match row.changed(column) {
-            ColumnValue::Number(number) => Parameter::Number(number),
-            ColumnValue::Bytes(bytes) => Parameter::Bytes(bytes),
-            ColumnValue::Text(text) => Parameter::Bytes(text.map(str::as_bytes)),
-        }));
+        let (bytes, numbers): (Vec<_>, Vec<_>) =
+            (0..column_kinds().len()).partition(|column| is_bytes(*column));
+        let number = |column: &usize| row.changed(*column).number();
+        parameters.push(Parameter::Numbers(numbers.iter().map(number).collect()));
+        let value = |column: &usize| row.changed(*column).bytes();
+        parameters.push(Parameter::ManyBytes(bytes.iter().map(value).collect()));
+        let kept = |column: &usize| !row.changes(*column);
+        parameters.push(Parameter::Flags(bytes.iter().map(kept).collect()));
         Self(parameters)
     }
 
@@ -174,12 +177,6 @@ impl<'r> RowToWrite<'r> {
 pub(super) fn changed_columns(rows: &[RowToWrite<'_>]) -> Vec<usize> {
     let columns = 0..column_kinds().len();
     columns.filter(|column| rows.iter().any(|row| row.changes(*column))).collect()
-}
-
-/// The columns of bytes, in their order.
-fn bytes_columns() -> impl Iterator<Item = usize> {
-    let kinds = column_kinds().enumerate();
-    kinds.filter_map(|(at, (_, kind))| (kind == ColumnKind::Bytes).then_some(at))
 }
 
 fn is_bytes(column: usize) -> bool {

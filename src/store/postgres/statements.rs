@@ -4,7 +4,7 @@
 //! never leaves a transaction open, and PgBouncer may give each to another server connection.
 
 use super::schema::TableNames;
-use crate::store::session_row::{ColumnKind, column_kinds};
+use crate::store::session_row::column_kinds;
 
 /// Begins each statement that writes records, so that operators find them among the server's
 /// activities.
@@ -41,7 +41,7 @@ impl Statements {
     pub(super) fn new(names: &TableNames) -> Self {
         Self {
             load: names.fill(&load()),
-            write: names.fill(&write()),
+            write: names.fill(&format!("{WRITE} {WRITE_ROW}")),
             insert: names.fill(&insert()),
             delete: names.fill(&delete()),
             due: names.fill(DUE),
@@ -85,16 +85,9 @@ fn columns(prefix: &str) -> String {
     names.join(", ")
 }
 
-/// How many parameters the function `write` has before those of the columns.
-const BEFORE_COLUMNS: usize = 8;
-
-/// A call of the function `write`. Each column of bytes has a parameter that says whether it stays.
-fn write() -> String {
-    let bytes = column_kinds().filter(|(_, kind)| *kind == ColumnKind::Bytes).count();
-    let number = BEFORE_COLUMNS + bytes + column_kinds().len();
-    let parameters: Vec<_> = (1..=number).map(|at| format!("${at}")).collect();
-    format!("{WRITE} SELECT {{write}}({})", parameters.join(", "))
-}
+/// A call of the function `write`: the time of the decision, who writes, the names, the expected
+/// version and tag, whether there is news, and the values.
+const WRITE_ROW: &str = "SELECT {write}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// `$1` to `$3`: the names. The first row has the time and the floor only.
 fn load() -> String {

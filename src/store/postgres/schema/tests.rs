@@ -11,7 +11,7 @@ fn names_that_would_need_quotes_are_refused() {
     let refused = TableNames::new(&"a".repeat(MAX_NAME + 1), "").err();
     assert_eq!(refused, Some(PostgresFault::InvalidName));
     let names = TableNames::new("auth", "device_").unwrap();
-    assert_eq!(names.of("session"), "auth.device_session");
+    assert_eq!(names.of("session"), "\"auth\".device_session");
 }
 
 #[test]

@@ -59,7 +59,8 @@ async fn a_user_with_the_granted_privileges_alone_can_do_everything() {
     // A role belongs to the whole cluster.
     let role = format!("limited_{}", owners.rsplit('_').next().unwrap());
     let url = owners.replace("service@", &format!("{role}@"));
-    let builder = || PostgresStore::builder(&url).skip_migrations().key_ring(keys());
+    // A word of SQL.
+    let builder = || PostgresStore::builder(&url).schema("user").skip_migrations().key_ring(keys());
     cluster.sql("postgres", &format!("CREATE ROLE {role} LOGIN")).await;
     let refused = builder().open().await.unwrap_err();
     assert_eq!(fault(&refused), &PostgresFault::NotMigrated);
@@ -94,10 +95,10 @@ async fn a_user_with_the_granted_privileges_alone_can_do_everything() {
     // Nothing else is granted.
     let client = crate::postgres_cluster::connect(&url).await.unwrap();
     for forbidden in [
-        "DROP TABLE session_warden.session",
-        "CREATE TABLE session_warden.t (n int)",
-        "DELETE FROM session_warden.store",
-        "TRUNCATE session_warden.change",
+        "DROP TABLE \"user\".session",
+        "CREATE TABLE \"user\".t (n int)",
+        "DELETE FROM \"user\".store",
+        "TRUNCATE \"user\".change",
     ] {
         client.batch_execute(forbidden).await.unwrap_err();
     }
