@@ -8,9 +8,9 @@
 //! - *naive*: a transaction that holds the row's lock while the request is out (50 ms), with a pool
 //!   of 20 connections.
 //!
-//! For one session it compares the time of a pair with two prepared `UPDATE`s that commit
-//! themselves. The rounds of all are interleaved, and the medians shown. `cargo bench --bench
-//! postgres -- ours 1024 1 20` runs one case.
+//! For one session it compares the time of a pair with two `UPDATE`s that commit themselves: sent
+//! as the store sends its statements, which PgBouncer can pass on, and prepared. The rounds of all are interleaved, and the medians shown. `cargo bench --bench
+//! postgres -- ours 1024 1 20` runs one case, and `-- pair` the pairs.
 
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that fails measures nothing")]
@@ -46,6 +46,11 @@ const ROUNDS: usize = 3;
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let cluster = PostgresCluster::start().await;
+    if let [only] = &arguments[..]
+        && only == "pair"
+    {
+        return single_pairs(&cluster).await;
+    }
     if let [who, sessions, replicas, each] = &arguments[..] {
         let number = |text: &str| text.parse().expect("a number");
         let case = (number(sessions), number(replicas), number(each));
@@ -307,10 +312,10 @@ async fn single_pairs(cluster: &PostgresCluster) {
             access_expires_at = access_expires_at + 1, due_at = due_at + 1, sealed = $1, mac = $2
             {of}"
     );
-    let claim = client.prepare(&claim).await.expect("a statement");
-    let commit = client.prepare(&commit).await.expect("a statement");
+    let prepared_claim = client.prepare(&claim).await.expect("a statement");
+    let prepared_commit = client.prepare(&commit).await.expect("a statement");
     let (sealed, mac) = (vec![7_u8; SEALED], vec![7_u8; 36]);
-    let (mut ours, mut two_updates) = (Vec::new(), Vec::new());
+    let (mut ours, mut typed, mut prepared) = (Vec::new(), Vec::new(), Vec::new());
     let mut generation = 1;
     for _ in 0..PAIRS {
         let begun = Instant::now();
@@ -318,17 +323,33 @@ async fn single_pairs(cluster: &PostgresCluster) {
         generation = exchange(&store, &id(0), Intent::Refresh, known).await;
         ours.push(begun.elapsed());
         let begun = Instant::now();
-        client.execute(&claim, &[&mac]).await.expect("a claim");
-        client.execute(&commit, &[&sealed, &mac]).await.expect("a commit");
-        two_updates.push(begun.elapsed());
+        client.query_typed(&claim, &[(&mac as _, Type::BYTEA)]).await.expect("a claim");
+        let parameters = [(&sealed as _, Type::BYTEA), (&mac as _, Type::BYTEA)];
+        client.query_typed(&commit, &parameters).await.expect("a commit");
+        typed.push(begun.elapsed());
+        let begun = Instant::now();
+        client.execute(&prepared_claim, &[&mac]).await.expect("a claim");
+        client.execute(&prepared_commit, &[&sealed, &mac]).await.expect("a commit");
+        prepared.push(begun.elapsed());
     }
-    ours.sort();
-    two_updates.sort();
-    println!("\n{:>6} {:>12} {:>14} {:>7}", "", "ours", "two UPDATEs", "ratio");
+    for times in [&mut ours, &mut typed, &mut prepared] {
+        times.sort();
+    }
+    println!(
+        "\n{:>6} {:>9} {:>14} {:>7} {:>10} {:>7}",
+        "", "ours", "two UPDATEs", "", "prepared", ""
+    );
     for (name, at) in [("p50", PAIRS / 2), ("p99", PAIRS * 99 / 100)] {
-        let (ours, two) = (ours[at], two_updates[at]);
-        let ratio = ours.as_secs_f64() / two.as_secs_f64();
-        println!("{name:>6} {ours:>12.0?} {two:>14.0?} {ratio:>6.2}x");
+        let [ours, typed, prepared] = [&ours, &typed, &prepared].map(|times| times[at]);
+        let ratio = |of: Duration| ours.as_secs_f64() / of.as_secs_f64();
+        println!(
+            "{name:>6} {:>6} us {:>11} us {:>6.2}x {:>7} us {:>6.2}x",
+            ours.as_micros(),
+            typed.as_micros(),
+            ratio(typed),
+            prepared.as_micros(),
+            ratio(prepared)
+        );
     }
 }
 
