@@ -119,6 +119,29 @@ impl History {
     }
 }
 
+impl Book {
+    /// All that is known of one session, in the order of time.
+    pub fn track(&self, key: &str) -> String {
+        let mut lines = Vec::new();
+        let of_key = self.answers.iter().filter(|answer| answer.key == key);
+        lines.extend(of_key.map(|answer| {
+            let Answer { pid, start, end, operation, outcome, .. } = answer;
+            (*start, format!("-{end}: {pid} was asked for {operation:?}: {outcome:?}"))
+        }));
+        let of_key = self.deeds.iter().filter(|deed| deed.key == key);
+        lines.extend(of_key.map(|deed| {
+            let Deed { pid, start, end, what, .. } = deed;
+            (*start, format!("-{end}: {pid} {what:?}"))
+        }));
+        let of_key = self.exchanges.iter().filter(|exchange| exchange.key == key);
+        lines.extend(of_key.map(|exchange| (exchange.at, format!(": the server {exchange:?}"))));
+        lines.extend(self.downs.iter().map(|down| (down.from, format!(": {down:?}"))));
+        lines.sort();
+        let lines = lines.into_iter().map(|(at, what)| format!("{at}{what}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
 pub fn faults(answers: &[Answer]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut hashes: HashMap<(&str, u64, u64), &str> = HashMap::new();

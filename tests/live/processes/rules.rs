@@ -21,7 +21,7 @@ const JOINED: u64 = 500_000_000;
 /// All rules that hold in every run.
 pub fn broken(book: &Book, waits: Waits) -> Vec<String> {
     let rules = [
-        faults(&book.answers),
+        faults(&answers_of_the_record(book)),
         generations_that_go_down(book),
         answers_that_are_behind(book),
         tokens_sent_again(book),
@@ -79,6 +79,23 @@ fn handed(book: &Book) -> impl Iterator<Item = (&Answer, &Handed, bool)> {
         });
         Some((answer, token, owed))
     })
+}
+
+/// The answers without those tokens that never got into the store, and were reported as unsaved. If
+/// their process was killed, another one has given their generation to other tokens.
+fn answers_of_the_record(book: &Book) -> Vec<Answer> {
+    let saved: HashSet<_> = stored(book)
+        .into_iter()
+        .filter_map(|known| Some((known.key, known.generation, known.token?)))
+        .collect();
+    let unsaved: HashSet<_> = handed(book)
+        .filter(|(answer, token, owed)| {
+            *owed && !saved.contains(&(&*answer.key, token.generation, &*token.hash))
+        })
+        .map(|(answer, ..)| (answer.pid, answer.order))
+        .collect();
+    let of_record = book.answers.iter().filter(|one| !unsaved.contains(&(one.pid, one.order)));
+    of_record.cloned().collect()
 }
 
 /// By key, in the order of time.
@@ -314,7 +331,14 @@ pub fn failures(book: &Book) -> Vec<String> {
         }),
         Some(_) => !answer.outcome.wants_a_grant(),
     });
-    failed.map(|answer| format!("failed: {answer:?}")).collect()
+    let after = |answer: &Answer| {
+        let before = book.downs.iter().filter(|down| down.is_of(answer.pid));
+        let since = before.filter_map(|down| answer.start.checked_sub(down.until));
+        since.min().map_or(String::new(), |since| {
+            format!(", {} ms after the last failure was over", since / 1_000_000)
+        })
+    };
+    failed.map(|answer| format!("failed: {answer:?}{}", after(answer))).collect()
 }
 
 /// I9: where nothing is done to anybody, each refresh is asked for once and each answer is kept.

@@ -170,11 +170,14 @@ async fn round(seed: u64) {
             broken.push(format!("{key} does not come to rest: {outcome:?}"));
         }
     }
+    let key =
+        broken.iter().find_map(|fault| fault.split(' ').find(|word| word.contains("/device")));
     assert!(
         broken.is_empty(),
-        "{SEED}={seed}: {} faults:\n{}",
+        "{SEED}={seed}: {} faults:\n{}\n{}",
         broken.len(),
         broken[..broken.len().min(20)].join("\n"),
+        key.map_or(String::new(), |key| book.track(key)),
     );
     assert!(killed > 0 && counts.refreshes > 200, "{counts:?}");
 }

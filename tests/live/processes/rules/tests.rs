@@ -150,6 +150,23 @@ fn i4_a_token_that_is_gone_when_its_process_is_dead_is_refused() {
 }
 
 #[test]
+fn a_generation_of_two_tokens_is_refused_unless_one_was_reported_and_never_saved() {
+    let other = |start| {
+        let hash = "other".to_owned();
+        answer(2, start, Outcome::Token(Handed { epoch: 1, generation: 2, hash, works: None }))
+    };
+    let of = |deeds: Vec<Deed>| {
+        let answers = vec![token(1, 100, 2), other(200)];
+        faults(&answers_of_the_record(&Book { answers, deeds, ..book() }))
+    };
+    assert_eq!(of(vec![]).len(), 1);
+    assert_eq!(of(vec![deed(1, 95, Did::Owes)]), NONE);
+    assert_eq!(of(vec![deed(2, 95, Did::Owes)]), NONE);
+    assert_eq!(of(vec![deed(1, 95, Did::Owes), stores(1, 300, 2)]).len(), 1, "it was saved");
+    assert_eq!(of(vec![deed(1, 105, Did::Owes)]).len(), 1, "reported late");
+}
+
+#[test]
 fn i5_a_claim_that_rests_is_refused() {
     let waits = |seconds| {
         let (lease, hold) = (Duration::from_secs(seconds), Duration::from_secs(1));
