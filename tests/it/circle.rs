@@ -60,6 +60,12 @@ impl ServerFixture<Circle> {
     }
 }
 
+/// The machine is suspended for nearly all of it, so that tasks wake up only at its end.
+async fn a_month_passes(clock: &ManualClock) {
+    clock.suspend(MONTH);
+    clock.advance(60 * SECOND).await;
+}
+
 #[tokio::test]
 async fn a_member_is_served_by_each_of_its_ids_and_known_by_its_number() {
     for member in [Member::Id(77), ada(), Member::SsoId("sso-77".to_owned())] {
@@ -98,7 +104,7 @@ async fn a_wrong_app_token_is_the_clients_fault_and_leaves_sessions_as_they_are(
 #[tokio::test]
 async fn a_session_whose_refresh_token_is_over_gets_new_tokens_for_the_same_member() {
     let fixture = established().await;
-    fixture.clock.advance(MONTH + SECOND).await;
+    a_month_passes(&fixture.clock).await;
     assert_eq!(fixture.token().await.epoch(), 2);
     assert_eq!(fixture.session.attributes().await.unwrap().member, ada());
     // Its expiry was known, so there was no request.
@@ -320,7 +326,7 @@ async fn a_member_of_the_same_number_in_another_community_is_never_served_and_no
     assert_eq!(fixture.session.status().await.unwrap().state, State::Active);
 
     // The refresh token is over, and the session would obtain new tokens.
-    fixture.clock.advance(MONTH + SECOND).await;
+    a_month_passes(&fixture.clock).await;
     let error = until(&fixture.clock, fixture.session.permission_token()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     assert!(error.to_string().contains("another community"), "{error}");
@@ -339,7 +345,7 @@ async fn an_address_that_another_member_has_now_renews_no_session_and_a_callers_
     let fixture = established().await;
     let other = Member::Email("ada@other.example".to_owned());
     fixture.server.add_member(78, "ada@other.example", "sso-78");
-    fixture.clock.advance(MONTH + SECOND).await;
+    a_month_passes(&fixture.clock).await;
     let error = until(&fixture.clock, fixture.session.ensure(other.clone())).await.unwrap_err();
     assert!(error.to_string().contains("another member"), "{error}");
     fixture.clock.advance(HOUR).await;
