@@ -46,13 +46,16 @@ pub struct Waits {
 pub const USUAL: Waits = Waits { budget: BUDGET, lease: LEASE, hold: HOLD };
 
 pub fn policy(waits: Waits) -> Policy {
+    // As short as the other times, so that a token is saved within the hold once the store is back.
+    let backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(1) };
     Policy {
         attempt_budget: waits.budget,
         min_repeat_time: Duration::from_millis(200),
         lease: waits.lease,
         takeover_grace: waits.hold,
         answer_timeout: waits.lease + waits.hold - SAVE_MARGIN,
-        backoff: Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(1) },
+        backoff,
+        save_backoff: backoff,
         ..Policy::default()
     }
 }

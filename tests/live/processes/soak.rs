@@ -170,8 +170,8 @@ async fn round(seed: u64) {
             broken.push(format!("{key} does not come to rest: {outcome:?}"));
         }
     }
-    let key =
-        broken.iter().find_map(|fault| fault.split(' ').find(|word| word.contains("/device")));
+    let mut words = broken.iter().flat_map(|fault| fault.split([' ', '"', ',']));
+    let key = words.find(|word| word.contains("/device"));
     assert!(
         broken.is_empty(),
         "{SEED}={seed}: {} faults:\n{}\n{}",
