@@ -78,7 +78,7 @@ pub const METRICS: &[Metric] = &[
 pub(super) const EXCHANGES: Metric = counter(
     "session_warden_exchanges_total",
     &["provider", "kind", "outcome"],
-    "Exchanges with a provider's server that have ended, revocations included, also those that sent no request",
+    "Exchanges with a provider's server that have ended. Revocations count too, and so does an exchange that sent no request",
 )
 .by_tenant();
 
@@ -109,7 +109,7 @@ pub(super) const SESSIONS_IN_MEMORY: Metric =
 pub(super) const REFRESH_TOKENS_ENDING: Metric = gauge(
     "session_warden_refresh_tokens_ending",
     &["provider", "within"],
-    "Refresh tokens in the store that end within this time",
+    "Refresh tokens in the store that end within the time that the label `within` says",
 );
 
 pub(super) const UNSAVED_CREDENTIALS: Metric = gauge(
@@ -121,7 +121,7 @@ pub(super) const UNSAVED_CREDENTIALS: Metric = gauge(
 pub(super) const PROVIDER_CONDITION: Metric = gauge(
     "session_warden_provider_condition",
     &["provider", "condition"],
-    "Clients of the provider whose server is in this condition",
+    "Clients of the provider, by the condition of the server. The server can be in a different condition for each client",
 );
 
 pub(super) const STORE_STATEMENTS: Metric = counter(
