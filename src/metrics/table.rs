@@ -133,7 +133,7 @@ pub(super) const STORE_STATEMENTS: Metric = counter(
 pub(super) const STORE_STATEMENT_DURATION: Metric = seconds(
     "session_warden_store_statement_duration_seconds",
     &["statement"],
-    "Time that a statement of the store took, without `changes`, which may wait for a change",
+    "Time that a statement of the store took. Calls of the method `changes` are not included, because this method may wait for a change",
 );
 
 pub(super) const ACTOR_RESTARTS: Metric = counter(
