@@ -34,8 +34,8 @@ const READ_CONNECTIONS: usize = 3;
 ///     .skip_migrations();
 ///
 /// // For a team that runs its migrations itself:
-/// assert!(settings.migrations_sql()?.contains("CREATE TABLE IF NOT EXISTS auth.device_session"));
-/// assert!(settings.grants_sql("backend")?.contains("ON auth.device_store TO \"backend\""));
+/// assert!(settings.migrations_sql()?.contains("IF NOT EXISTS \"auth\".device_session"));
+/// assert!(settings.grants_sql("backend")?.contains("ON \"auth\".device_store TO \"backend\""));
 ///
 /// let refused = settings.open().await.unwrap_err();
 /// assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
