@@ -9,8 +9,9 @@
 //!   of 20 connections.
 //!
 //! For one session it compares the time of a pair with two `UPDATE`s that commit themselves: sent
-//! as the store sends its statements, which PgBouncer can pass on, and prepared. The rounds of all are interleaved, and the medians shown. `cargo bench --bench
-//! postgres -- ours 1024 1 20` runs one case, and `-- pair` the pairs.
+//! as the store sends its statements, which PgBouncer can pass on, and prepared. The rounds of all
+//! are interleaved, and the medians shown. `cargo bench --bench postgres -- ours 1024 1 20` runs one
+//! case, and `-- pair` the pairs.
 
 #![expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that fails measures nothing")]

@@ -110,8 +110,8 @@ impl Shared {
     }
 
     /// The write of a record with its credentials under the sealing key; `None` if it must stay as
-    /// it is. The write raises the version: otherwise a claim that was decided on the former text would
-    /// keep the new one under a tag over the former.
+    /// it is. The write raises the version: otherwise a claim that was decided on the former text
+    /// would keep the new one under a tag over the former.
     fn sealed_anew(&self, id: &SessionId, known: Arc<KnownRow>) -> Option<PendingWrite> {
         let record = &known.record;
         let credentials = credentials_anew((&self.cipher, &self.log_limit), id, record)?;

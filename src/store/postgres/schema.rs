@@ -50,15 +50,20 @@ impl TableNames {
         Ok(Self { schema: schema.to_owned(), prefix: prefix.to_owned() })
     }
 
-    /// The name of a table or a function, with its schema. The schema is in quotes, because it may
-    /// be called `user`, which is a word of SQL.
+    /// The name of a table or a function, with its schema.
     pub(super) fn of(&self, name: &str) -> String {
-        format!("\"{}\".{}{name}", self.schema, self.prefix)
+        format!("{}.{}{name}", self.quoted_schema(), self.prefix)
+    }
+
+    /// The schema as SQL has it: in quotes, because it may be called `user`, which is a word of SQL.
+    fn quoted_schema(&self) -> String {
+        format!("\"{}\"", self.schema)
     }
 
     /// Replaces `{schema}` and the names in braces.
     pub(super) fn fill(&self, sql: &str) -> String {
-        let mut filled = sql.replace("{schema}", &self.schema).replace("{prefix}", &self.prefix);
+        let mut filled = sql.replace("{schema}", &self.quoted_schema());
+        filled = filled.replace("{prefix}", &self.prefix);
         filled = filled.replace("{latest}", &LATEST_DECISION.as_nanos().to_string());
         for name in ["session", "change", "client", "holder", "store", "now", "write"] {
             filled = filled.replace(&format!("{{{name}}}"), &self.of(name));
@@ -205,7 +210,7 @@ END $function$;
 ";
 
 const VERSION_1: &str = "
-CREATE SCHEMA IF NOT EXISTS \"{schema}\";
+CREATE SCHEMA IF NOT EXISTS {schema};
 
 -- The time of the store, in nanoseconds since 1970: the only source of time of all statements.
 DO $$ BEGIN IF to_regprocedure('{now}()') IS NULL THEN
@@ -292,7 +297,7 @@ INSERT INTO {store} (schema_version, feed)
 ";
 
 const GRANTS: &str = "
-GRANT USAGE ON SCHEMA \"{schema}\" TO {role};
+GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, UPDATE ON {store} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}
     TO {role};
