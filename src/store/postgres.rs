@@ -170,7 +170,7 @@ impl PostgresBuilder {
         let roots = pem.map(|pem| transport::read_roots(&pem)).transpose();
         let roots = roots.map_err(|_| PostgresFault::InvalidRoots)?.unwrap_or_default();
         let connections = Connections::new(url.config, url.mode, &roots, self.read_connections)?;
-        let connection = connections.get(&connections.commits).await?;
+        let mut connection = connections.get(&connections.commits).await?;
         schema::open(connection.client()?, &names, self.migrate).await?;
         let statements = Statements::new(&names);
         let sealed = !self.in_clear;

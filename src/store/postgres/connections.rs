@@ -1,6 +1,5 @@
 //! Connections to the database.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -102,21 +101,21 @@ impl Connections {
         Ok(Connection {
             connection: Some(connection),
             tls: self.tls.clone(),
-            broken: AtomicBool::new(false),
-            under_way: AtomicUsize::new(0),
+            broken: false,
+            under_way: false,
         })
     }
 }
 
-/// A connection that statements use. It goes back to its pool, or is closed if a statement failed in
-/// a way that the next one would fail too.
+/// A connection that statements use, one after the other. It goes back to its pool, or is closed if
+/// a statement failed in a way that the next one would fail too.
 pub(super) struct Connection {
     /// Taken only by the drop.
     connection: Option<Object>,
     tls: Tls,
-    broken: AtomicBool,
-    /// The queries whose answers have not come.
-    under_way: AtomicUsize,
+    broken: bool,
+    /// A query was sent, and its answer has not come.
+    under_way: bool,
 }
 
 impl Connection {
@@ -125,24 +124,21 @@ impl Connection {
         self.connection.as_deref().map(|client| &**client).ok_or(PostgresFault::Closed)
     }
 
-    /// Runs a query within [`STATEMENT_TIMEOUT`].
+    /// Runs a query within [`STATEMENT_TIMEOUT`]. `&mut self`, because a connection must never
+    /// have two queries under way: PgBouncer gives the server connection to another client when the
+    /// answer to the first one has come, although half of the second one may have gone through it.
     pub(super) async fn query(
-        &self,
+        &mut self,
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, PostgresFault> {
-        let (client, clock) = (self.client()?, SystemClock::new());
-        let answer = client.query_typed(sql, parameters);
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        let answer = timeout(&clock, STATEMENT_TIMEOUT, answer).await;
-        if answer.is_some() {
-            // Not after a timeout, and not if this future is dropped: the statement still runs.
-            self.under_way.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.under_way = true;
+        let answer = self.client()?.query_typed(sql, parameters);
+        let answer = timeout(&SystemClock::new(), STATEMENT_TIMEOUT, answer).await;
+        // It stays true after a timeout, and if this future is dropped: the statement still runs.
+        self.under_way = answer.is_none();
         let result = answer.map_or(Err(PostgresFault::TimedOut), |rows| Ok(rows?));
-        if result.as_ref().is_err_and(PostgresFault::ends_connection) {
-            self.broken.store(true, Ordering::Relaxed);
-        }
+        self.broken |= result.as_ref().is_err_and(PostgresFault::ends_connection);
         result
     }
 
@@ -164,14 +160,12 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let abandoned = self.under_way.load(Ordering::Relaxed) > 0;
-        let broken = self.broken.load(Ordering::Relaxed);
-        if !abandoned && !broken {
+        if !self.under_way && !self.broken {
             return;
         }
         // The next user of the connection would wait for the statement of this one.
         if let Some(connection) = self.connection.take() {
-            if abandoned {
+            if self.under_way {
                 self.cancel(&connection);
             }
             drop(Object::take(connection));

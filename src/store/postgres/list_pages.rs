@@ -99,9 +99,9 @@ impl Shared {
             writes.extend(self.sealed_anew(id, Arc::new(known)).map(|write| (id, write)));
         }
         // Only now: claims wait for this connection.
-        let connection = self.connections.get(&self.connections.claims).await?;
+        let mut connection = self.connections.get(&self.connections.claims).await?;
         let given: Vec<_> = writes.iter().map(|(id, write)| (*id, write)).collect();
-        let written = self.write_rows(&connection, &given).await;
+        let written = self.write_rows(&mut connection, &given).await;
         let mut done = 0;
         for place in 0..given.len() {
             done += usize::from(written.of(place)?);

@@ -47,8 +47,8 @@ async fn read(shared: &Shared, loads: &[Load]) -> Result<ReadRows, PostgresFault
     let ids: Vec<_> = loads.iter().map(|load| &load.id).collect();
     let mut lost = 0;
     loop {
-        let connection = shared.connections.get(&shared.connections.reads).await?;
-        match shared.read_rows(&connection, &ids).await {
+        let mut connection = shared.connections.get(&shared.connections.reads).await?;
+        match shared.read_rows(&mut connection, &ids).await {
             // The server or PgBouncer has closed the connection while it was idle. A read can be
             // sent again.
             Err(PostgresFault::ConnectionLost) if lost < MAX_LOST => lost += 1,

@@ -51,7 +51,7 @@ impl Shared {
     /// Reads these rows. Asks for nothing if there are none.
     pub(super) async fn read_rows(
         &self,
-        connection: &Connection,
+        connection: &mut Connection,
         ids: &[&SessionId],
     ) -> Result<ReadRows, PostgresFault> {
         if ids.is_empty() {

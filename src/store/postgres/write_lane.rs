@@ -2,15 +2,14 @@
 //!
 //! The statements that have arrived while the last batch was under way make the next batch, so a
 //! statement that comes alone waits for nobody. A batch takes one turn or more. In a turn, the lane
-//! writes what is decided and reads what is not, in one round trip. A statement is decided on the
-//! record that this process knows, if it writes and does not depend on the time; otherwise on the
-//! record that the last turn read. A write names the version that it was decided on. If the row has
-//! another version by then, the lane reads the row and decides again.
+//! writes what is decided, and then reads what is not. A statement is decided on the record that
+//! this process knows, if it writes and does not depend on the time; otherwise on the record that
+//! the last turn read. A write names the version that it was decided on. If the row has another
+//! version by then, the lane reads the row and decides again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::future::join;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
@@ -35,7 +34,7 @@ pub(super) const MAX_BATCH: usize = 1024;
 pub(super) const MAX_QUEUE: usize = 8192;
 
 /// How often a statement is decided again because its row has changed. Defaults to 32: others change
-/// the same row at every round trip only if they compete for it, and one of them wins each time.
+/// the same row at every turn only if they compete for it, and one of them wins each time.
 const MAX_TRIES: u32 = 32;
 
 /// A statement, and where its outcome goes.
@@ -98,7 +97,7 @@ impl OpenJob {
     }
 }
 
-/// One round trip. Returns the statements that are still open.
+/// Writes and reads once. Returns the statements that are still open.
 async fn turn(shared: &Shared, lane: Lane, open: Vec<OpenJob>) -> Vec<OpenJob> {
     let (mut picked, mut later) = pick(open);
     for job in &mut picked {
@@ -110,7 +109,7 @@ async fn turn(shared: &Shared, lane: Lane, open: Vec<OpenJob>) -> Vec<OpenJob> {
         Lane::Claims => &shared.connections.claims,
         Lane::Commits => &shared.connections.commits,
     };
-    let connection = match shared.connections.get(pool).await {
+    let mut connection = match shared.connections.get(pool).await {
         Ok(connection) => connection,
         Err(fault) => {
             picked.into_iter().for_each(|job| job.finish(Err(fault.clone().into())));
@@ -125,8 +124,8 @@ async fn turn(shared: &Shared, lane: Lane, open: Vec<OpenJob>) -> Vec<OpenJob> {
             Next::Read | Next::Decide => reads.push(&job.job.id),
         }
     }
-    let (written, read) =
-        join(shared.write_rows(&connection, &writes), shared.read_rows(&connection, &reads)).await;
+    let written = shared.write_rows(&mut connection, &writes).await;
+    let read = shared.read_rows(&mut connection, &reads).await;
     drop(connection);
     let settled = Turn { shared, written, read, batch: picked.len() };
     // Before those that wait, whose sessions are the same.

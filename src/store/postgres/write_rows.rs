@@ -1,6 +1,5 @@
 //! Writes rows: one SQL statement for each kind of write.
 
-use futures_util::future::join3;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -26,10 +25,10 @@ impl Written {
 }
 
 impl Shared {
-    /// Writes these, with one statement for each kind. The statements go out together.
+    /// Writes these, with one statement for each kind.
     pub(super) async fn write_rows(
         &self,
-        connection: &Connection,
+        connection: &mut Connection,
         writes: &[(&SessionId, &PendingWrite)],
     ) -> Written {
         let (mut updates, mut inserts, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
@@ -57,22 +56,17 @@ impl Shared {
         inserts.sort_by(|a, b| a.1.id.cmp(b.1.id));
         let (updates, inserts) = (Places::of(updates), Places::of(inserts));
         let deletes = Places::of(deletes);
-        let (updated, inserted, deleted) = join3(
-            self.update(connection, at, &updates.rows),
-            self.insert(connection, floor.unwrap_or_default(), &inserts.rows),
-            self.delete(connection, &deletes.rows),
-        )
-        .await;
         let mut written = vec![Ok(false); writes.len()];
-        updates.note(updated, &mut written);
-        inserts.note(inserted, &mut written);
-        deletes.note(deleted, &mut written);
+        updates.note(self.update(connection, at, &updates.rows).await, &mut written);
+        let floor = floor.unwrap_or_default();
+        inserts.note(self.insert(connection, floor, &inserts.rows).await, &mut written);
+        deletes.note(self.delete(connection, &deletes.rows).await, &mut written);
         Written(written)
     }
 
     async fn update(
         &self,
-        connection: &Connection,
+        connection: &mut Connection,
         at: DatabaseTime,
         rows: &[RowToWrite<'_>],
     ) -> Result<Vec<i32>, PostgresFault> {
@@ -98,7 +92,7 @@ impl Shared {
 
     async fn insert(
         &self,
-        connection: &Connection,
+        connection: &mut Connection,
         floor: Floor,
         rows: &[RowToWrite<'_>],
     ) -> Result<Vec<i32>, PostgresFault> {
@@ -114,7 +108,7 @@ impl Shared {
 
     async fn delete(
         &self,
-        connection: &Connection,
+        connection: &mut Connection,
         rows: &[RowToDelete<'_>],
     ) -> Result<Vec<i32>, PostgresFault> {
         if rows.is_empty() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use session_warden::SessionKey;
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::store::postgres::PostgresStore;
@@ -11,6 +12,7 @@ use session_warden::store::{
 };
 use session_warden::token::{Credentials, Tokens};
 
+use crate::postgres_cluster::{PostgresCluster, StoppableProxy};
 use crate::processes::orders::keys;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,4 +49,24 @@ pub async fn establish(store: &PostgresStore, id: &SessionId, owner: Owner) {
     let commit = Commit { intent, epoch: done.epoch, attempt, credentials, ends };
     let outcome = store.apply(id, Statement::Commit(commit)).await.unwrap();
     assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn no_connection_has_two_statements_under_way() {
+    let cluster = PostgresCluster::shared().await;
+    let proxy = StoppableProxy::start(cluster.address()).await;
+    let store = open(&proxy.url(&cluster.new_database().await)).await;
+    let (store, owner) = (&store, Owner(1));
+    // Some begin while others commit and end, so that one turn of a lane has all kinds.
+    join_all((0..24).map(|number| async move {
+        for _ in 0..10 {
+            establish(store, &id(number), owner).await;
+            for _ in 0..number % 4 {
+                store.load(&id(number)).await.unwrap().unwrap();
+            }
+            store.apply(&id(number), Statement::Delete).await.unwrap();
+        }
+    }))
+    .await;
+    assert_eq!(proxy.early_statements(), 0);
 }

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 pub const READY_FOR_QUERY: u8 = b'Z';
 /// Statements as text, and the wish for their answer.
 pub const QUERY: u8 = b'Q';
+/// A statement as text, whose values follow.
+pub const PARSE: u8 = b'P';
 /// The wish for an answer to all messages since the last.
 pub const SYNC: u8 = b'S';
 

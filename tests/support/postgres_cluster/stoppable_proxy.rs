@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::messages::{self, QUERY, READY_FOR_QUERY, SYNC};
+use super::messages::{self, PARSE, QUERY, READY_FOR_QUERY, SYNC};
 
 /// A proxy on loopback in front of a cluster or a PgBouncer. It and its connections end with this
 /// value. What it loses it finds in plain text, so not in connections with TLS.
@@ -33,6 +33,7 @@ impl StoppableProxy {
             resets: watch::Sender::new(0),
             cuts: watch::Sender::new(0),
             connections: AtomicU64::new(0),
+            early: AtomicU64::new(0),
             wish: Mutex::new(None),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&network)));
@@ -102,6 +103,11 @@ impl StoppableProxy {
         self.network.connections.load(Ordering::Relaxed)
     }
 
+    /// How many statements a client has sent before it had the answer to its last one.
+    pub fn early_statements(&self) -> u64 {
+        self.network.early.load(Ordering::Relaxed)
+    }
+
     fn wish(&self, lost: Lost, chooses: impl Fn(&[u8]) -> bool + Send + 'static) {
         let former = self.network.wish.lock().replace(Wish { lost, chooses: Box::new(chooses) });
         assert!(former.is_none(), "the proxy has not yet cut what was wished before");
@@ -121,6 +127,7 @@ struct Network {
     resets: watch::Sender<u64>,
     cuts: watch::Sender<u64>,
     connections: AtomicU64,
+    early: AtomicU64,
     wish: Mutex<Option<Wish>>,
 }
 
@@ -219,6 +226,8 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, network: &Network
 #[derive(Default)]
 struct Dialog {
     last_request: AtomicU64,
+    /// How many answers have ended.
+    answers: AtomicU64,
     /// The number of the answer that is lost; 0 if none is.
     lost_answer: AtomicU64,
 }
@@ -238,6 +247,11 @@ async fn pass_requests(
             // Before the server has the message, so before the answer can come.
             Some(Lost::Answer) => dialog.lost_answer.store(next_request, Ordering::Relaxed),
             None => {}
+        }
+        if matches!(message[0], QUERY | PARSE)
+            && dialog.answers.load(Ordering::Relaxed) < next_request
+        {
+            network.early.fetch_add(1, Ordering::Relaxed);
         }
         if matches!(message[0], QUERY | SYNC) {
             dialog.last_request.store(next_request, Ordering::Relaxed);
@@ -269,6 +283,8 @@ async fn pass_answers(
             continue;
         }
         number += u64::from(is_last);
+        // Before the client has the answer and can send the next statement.
+        dialog.answers.store(number, Ordering::Relaxed);
         to.write_all(&message).await?;
     }
 }
