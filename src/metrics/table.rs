@@ -121,7 +121,7 @@ pub(super) const UNSAVED_CREDENTIALS: Metric = gauge(
 pub(super) const PROVIDER_CONDITION: Metric = gauge(
     "session_warden_provider_condition",
     &["provider", "condition"],
-    "Clients of the provider, by the condition of the server. The server can be in a different condition for each client",
+    "Number of clients of the provider in each condition. The crate records the condition of the server for each client separately",
 );
 
 pub(super) const STORE_STATEMENTS: Metric = counter(
