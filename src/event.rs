@@ -202,6 +202,16 @@ pub enum EventKind {
     /// A stored session was issued by another authority, or to another client, than those in the
     /// provider's current settings. The crate keeps the session, and does not send its tokens.
     IssuerMismatch,
+    /// The store went back to an earlier state, because its database failed over or because somebody
+    /// restored a backup. This process has written again what it wrote in the last 5 minutes. Each
+    /// process publishes this once for each failover.
+    StoreFailedOver {
+        /// How many records this process has written again.
+        restored: u64,
+        /// How many records of other processes have lost newer credentials that no running process
+        /// has, as far as this process knows. The refresh tokens in them may be spent.
+        lost: u64,
+    },
     /// This subscriber was too slow and missed this many events.
     Missed(u64),
 }

@@ -54,7 +54,7 @@ pub use self::memory::MemoryStore;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::pages::StaleKey;
 pub use self::pages::{
-    Change, Changes, Cursor, Due, DuePage, Listed, News, RecordFilter, Resealed,
+    Change, Changes, Cursor, Due, DuePage, Failover, Listed, News, RecordFilter, Resealed,
 };
 pub(crate) use self::panic_safe::PanicSafeStore;
 pub use self::record::{

@@ -57,6 +57,10 @@ fn kind_members<M: SerializeMap>(kind: &EventKind, map: &mut M) -> Result<(), M:
             seconds("after_seconds", after)?;
             map.serialize_entry("affected", provider)
         }
+        EventKind::StoreFailedOver { restored, lost } => {
+            map.serialize_entry("restored", restored)?;
+            map.serialize_entry("lost", lost)
+        }
         EventKind::Missed(count) => map.serialize_entry("count", count),
         EventKind::Established
         | EventKind::Refreshed

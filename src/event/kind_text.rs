@@ -31,6 +31,9 @@ impl EventKind {
             Self::BackingOff { retry_after } => Some(format!("for {} s", retry_after.as_secs())),
             Self::Quarantined { pause } => Some(format!("for {} s", pause.as_secs())),
             Self::ProviderRecovered { after, .. } => Some(format!("after {} s", after.as_secs())),
+            Self::StoreFailedOver { restored, lost } => {
+                Some(format!("{restored} written again, {lost} lost"))
+            }
             Self::Missed(count) => Some(count.to_string()),
             Self::Established
             | Self::Refreshed
@@ -104,6 +107,10 @@ impl EventKind {
             Self::IssuerMismatch => (
                 "issuer_mismatch",
                 "another server or client than the provider now has issued the session's tokens",
+            ),
+            Self::StoreFailedOver { .. } => (
+                "store_failed_over",
+                "the store went back to an earlier state, and records were written again",
             ),
             Self::Missed(_) => ("missed", "the subscriber was too slow and missed events"),
         }

@@ -86,6 +86,7 @@ fn level(kind: &EventKind) -> Level {
         EventKind::Lost(_)
         | EventKind::InDoubt
         | EventKind::Unsaved
+        | EventKind::StoreFailedOver { .. }
         | EventKind::TokensSuperseded
         | EventKind::SupervisorRestarted
         | EventKind::Quarantined { .. }

@@ -416,7 +416,8 @@ fn conflict<C>(found: Option<Record<C>>, now: Now) -> Decision<C> {
     answer(Outcome::Conflict(found.map(|record| Stored { record, now })))
 }
 
-fn put<C>(record: Record<C>) -> Decision<C> {
+/// Writes this record, and tells the change.
+pub(super) fn put<C>(record: Record<C>) -> Decision<C> {
     let news = Change {
         version: record.version,
         epoch: record.epoch,

@@ -269,18 +269,28 @@ impl Tables {
     fn changes(&self, since: Option<&Cursor>, limit: usize) -> Changes {
         let cursor = |number: u64| Cursor(Arc::from(number.to_be_bytes()));
         let Some(since) = since else {
-            return Changes { cursor: cursor(self.newest), news: Some(Vec::new()), more: false };
+            return Changes {
+                cursor: cursor(self.newest),
+                news: Some(Vec::new()),
+                more: false,
+                failover: None,
+            };
         };
         let kept = self.news.len() as u64;
         let read = since.0.as_ref().try_into().map(u64::from_be_bytes).ok();
         let missed = read.and_then(|read| self.newest.checked_sub(read));
         let (Some(since), Some(missed)) = (read, missed.filter(|missed| *missed <= kept)) else {
-            return Changes { cursor: cursor(self.newest), news: None, more: false };
+            return Changes {
+                cursor: cursor(self.newest),
+                news: None,
+                more: false,
+                failover: None,
+            };
         };
         let skipped = usize::try_from(kept - missed).unwrap_or(usize::MAX);
         let news: Vec<_> = self.news.iter().skip(skipped).take(limit).cloned().collect();
         let read = since + news.len() as u64;
-        Changes { cursor: cursor(read), news: Some(news), more: read < self.newest }
+        Changes { cursor: cursor(read), news: Some(news), more: read < self.newest, failover: None }
     }
 
     /// Ids sort by provider first, so one tenant's records of all providers are one range for each

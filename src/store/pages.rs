@@ -71,6 +71,32 @@ pub struct Changes {
     pub news: Option<Vec<News>>,
     /// Whether there are more changes, which the next call returns without a wait.
     pub more: bool,
+    /// The last failover of the store. `None` if it had none since it was opened, or if it cannot
+    /// fail over.
+    pub failover: Option<Failover>,
+}
+
+/// A failover after which a store had an earlier state, without its last writes. The chapter
+/// [`replicas`](crate::guide::replicas) says what the store does then.
+///
+/// ```
+/// use session_warden::store::{Changes, Failover};
+///
+/// /// Describes the last failover of a store.
+/// fn last_failover(changes: &Changes) -> Option<String> {
+///     let Failover { count, restored, lost } = changes.failover?;
+///     Some(format!("failover {count}: {restored} records written again, {lost} lost"))
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// How many failovers there were since the store was opened, with this one.
+    pub count: u64,
+    /// How many records this process has written again.
+    pub restored: u64,
+    /// How many records of other processes have lost newer credentials, as far as this process had
+    /// read of them in the feed of changes. Only a process that has ended had these credentials.
+    pub lost: u64,
 }
 
 /// A change of one record. Claims, renewals of leases, and first grants that brought no credentials

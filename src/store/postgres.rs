@@ -42,6 +42,7 @@ mod change_feed;
 mod client_rows;
 mod connections;
 mod database_clock;
+mod failover;
 mod holder_rows;
 mod known_rows;
 mod list_pages;
@@ -50,6 +51,7 @@ mod postgres_builder;
 mod postgres_fault;
 mod read_lane;
 mod read_rows;
+mod recent_writes;
 mod row_reader;
 mod schema;
 mod ssl_mode;
@@ -73,6 +75,7 @@ use tokio_postgres::types::Type;
 
 use self::connections::Connections;
 use self::database_clock::{DatabaseClock, DatabaseTime};
+use self::failover::{FailoverGuard, WalPosition};
 use self::known_rows::KnownRows;
 pub use self::postgres_builder::PostgresBuilder;
 pub use self::postgres_fault::PostgresFault;
@@ -120,6 +123,7 @@ struct Shared {
     system: SystemClock,
     database_clock: DatabaseClock,
     known: KnownRows,
+    failover: FailoverGuard,
     /// Names this store in the changes that it makes.
     maker: i64,
     /// The supervisors on this very store that have not ended.
@@ -175,12 +179,13 @@ impl PostgresBuilder {
         let statements = Statements::new(&names);
         let sealed = !self.in_clear;
         let parameters = [(&sealed as _, Type::BOOL)];
-        let marked = connection.query(&statements.mark_sealed, &parameters).await?;
-        let found: bool = marked
-            .first()
-            .ok_or(PostgresFault::NotMigrated)?
-            .try_get(0)
-            .map_err(PostgresFault::from)?;
+        let opened = connection.query(&statements.open, &parameters).await?;
+        let opened = opened.first().ok_or(PostgresFault::NotMigrated)?;
+        let found: bool = opened.try_get(0).map_err(PostgresFault::from)?;
+        let failover = FailoverGuard::default();
+        let wal = WalPosition::read(opened.try_get(1).map_err(PostgresFault::from)?);
+        let since: Option<i64> = opened.try_get(2).map_err(PostgresFault::from)?;
+        let since = since.map(|since| Duration::from_nanos(u64::try_from(since).unwrap_or(0)));
         if found != sealed {
             let fault = if found { PostgresFault::Sealed } else { PostgresFault::InClear };
             return Err(fault.into());
@@ -190,6 +195,7 @@ impl PostgresBuilder {
         let cipher =
             if self.in_clear { RecordCipher::Plaintext } else { RecordCipher::with_keys(keys) };
         let clock = self.clock.take().map_or_else(OnceLock::new, OnceLock::from);
+        failover.begin(wal, since);
         let shared = Arc::new(Shared {
             connections,
             names,
@@ -200,6 +206,7 @@ impl PostgresBuilder {
             system: SystemClock::new(),
             database_clock: DatabaseClock::default(),
             known: KnownRows::default(),
+            failover,
             maker: fastrand::i64(..),
             local_owners: Mutex::default(),
             is_shared: AtomicBool::new(false),
@@ -295,6 +302,8 @@ impl PostgresStore {
                 ))
                 && task::spawn_here(read_lane::run(Arc::clone(&shared), load_queue));
         task::spawn_here(holder_rows::beat(Arc::downgrade(&shared)));
+        let begun = shared.failover.begun();
+        task::spawn_here(failover::run(Arc::downgrade(&shared), begun));
         if !started {
             return Err(PostgresFault::Closed.into());
         }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::event::{Event, EventKind};
 use crate::log::log_limited;
 use crate::policy::{CHANGES_PAGE, CHANGES_POLL};
 use crate::session::context::Context;
-use crate::store::News;
+use crate::store::{Failover, News};
 
 /// Each failure in a row doubles the pause before the feed is read again, up to this count: 2 s.
 /// When the store is back, tokens that another process replaced are served for at most that long.
@@ -16,6 +17,7 @@ pub(super) async fn run(context: Arc<Context>) {
     let closing = context.tasks.closing();
     let mut cursor = None;
     let mut failures = 0;
+    let mut failovers = 0;
     while !context.tasks.is_closing() {
         let changes = context.store.changes(cursor.as_ref(), CHANGES_PAGE);
         let mut more = false;
@@ -32,6 +34,7 @@ pub(super) async fn run(context: Arc<Context>) {
                 more = changes.more;
                 cursor = Some(changes.cursor);
                 pass_on(&context, changes.news);
+                publish_failover(&context, changes.failover, &mut failovers);
             }
             // The cursor stays, so the next read begins at the same change.
             Err(error) => {
@@ -54,6 +57,14 @@ pub(super) async fn run(context: Arc<Context>) {
             }
         }
     }
+}
+
+/// Publishes the store's last failover, if it was not published yet. `known` counts the failovers.
+fn publish_failover(context: &Context, last: Option<Failover>, known: &mut u64) {
+    let Some(failover) = last.filter(|last| last.count > *known) else { return };
+    *known = failover.count;
+    let kind = EventKind::StoreFailedOver { restored: failover.restored, lost: failover.lost };
+    context.events.publish(Event::of_none(context.now().wall, kind));
 }
 
 fn pass_on(context: &Context, news: Option<Vec<News>>) {

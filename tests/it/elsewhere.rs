@@ -434,7 +434,12 @@ impl Store for Forgetful {
             return self.inner.changes(since, limit).await;
         }
         self.forgets.notified().await;
-        Ok(since.map(|cursor| Changes { cursor: cursor.clone(), news: None, more: false }))
+        Ok(since.map(|cursor| Changes {
+            cursor: cursor.clone(),
+            news: None,
+            more: false,
+            failover: None,
+        }))
     }
 }
 

@@ -407,7 +407,12 @@ impl Store for Recording {
         limit: usize,
     ) -> Result<Option<Changes>, StoreError> {
         let expected = since.is_some_and(|since| *since.0 == [4]) && limit == 3;
-        let changes = Changes { cursor: Cursor([5].as_slice().into()), news: None, more: true };
+        let changes = Changes {
+            cursor: Cursor([5].as_slice().into()),
+            news: None,
+            more: true,
+            failover: None,
+        };
         self.answer(StoreCall::Changes, expected, Some(changes))
     }
 

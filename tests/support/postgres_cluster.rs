@@ -182,6 +182,31 @@ impl PostgresCluster {
         until_ready(&self.keeper, || self.try_client(SUPERUSER)).await;
     }
 
+    /// Copies the data as a standby has it that is not told of later commits.
+    pub async fn copy_data(&self) {
+        let (folder, port) = (self.keeper.folder(), self.port.number());
+        let copy = text(folder.join("copy"));
+        let mut command = vec![text(programs::postgres("pg_basebackup"))];
+        let user = format!("--username={SUPERUSER}");
+        let (host, port) = (format!("--host={}", text(folder.into())), format!("--port={port}"));
+        let signal = text(folder.join("copy/recovery.signal"));
+        let options = [user, host, port, format!("--pgdata={copy}")];
+        command.extend(options);
+        command.extend(["--checkpoint=fast", "--no-sync"].map(str::to_owned));
+        self.keeper.run(&command).await;
+        self.keeper.run(&["touch".to_owned(), signal]).await;
+    }
+
+    /// Kills the server and starts the copy in its place, which knows nothing of what was committed
+    /// since [`copy_data`](Self::copy_data), and has another timeline.
+    pub async fn fail_over_to_copy(&self) {
+        self.kill_9().await;
+        let (data, copy) = (self.keeper.folder().join("data"), self.keeper.folder().join("copy"));
+        self.keeper.run(&["rm".to_owned(), "-r".to_owned(), text(data.clone())]).await;
+        self.keeper.run(&["mv".to_owned(), text(copy), text(data)]).await;
+        self.start_again().await;
+    }
+
     /// What the server has logged since it was first started.
     pub fn log(&self) -> String {
         self.keeper.log()
@@ -253,7 +278,9 @@ async fn make(port: u16, options: &ClusterOptions) -> (Keeper, Option<ServerCert
 fn access(options: &ClusterOptions) -> String {
     let kind = if options.tls_names.is_some() { "hostssl" } else { "host" };
     let method = if options.password.is_some() { "scram-sha-256" } else { "trust" };
-    format!("local all all trust\n{kind} all all 127.0.0.1/32 {method}\n")
+    format!(
+        "local all all trust\nlocal replication all trust\n{kind} all all 127.0.0.1/32 {method}\n"
+    )
 }
 
 /// The command of the server.
@@ -266,6 +293,10 @@ fn server(port: u16, folder: &Path, options: &ClusterOptions) -> Vec<String> {
         ("hba_file", file("hba.conf")),
         ("fsync", options.fsync.to_string()),
         ("max_connections", options.max_connections.to_string()),
+        // A copy finds no more than its own log of writes, and then begins a new timeline.
+        ("restore_command", "false".to_owned()),
+        // It takes no connection before.
+        ("hot_standby", "off".to_owned()),
     ];
     if options.tls_names.is_some() {
         settings.push(("ssl", "on".to_owned()));

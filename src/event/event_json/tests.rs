@@ -77,6 +77,11 @@ fn kinds() -> Vec<(EventKind, &'static str, serde_json::Value)> {
             json!({}),
         ),
         (EventKind::IssuerMismatch, "issuer_mismatch", json!({})),
+        (
+            EventKind::StoreFailedOver { restored: 5, lost: 2 },
+            "store_failed_over",
+            json!({"restored": 5, "lost": 2}),
+        ),
         (EventKind::Missed(7), "missed", json!({"count": 7})),
     ]
 }

@@ -15,8 +15,10 @@ use tokio_postgres::types::Type;
 
 use super::Shared;
 use super::database_clock::DatabaseTime;
+use super::failover::WalPosition;
 use super::holder_rows::REMEMBERED_FOR;
 use super::postgres_fault::PostgresFault;
+use super::recent_writes::Content;
 use super::row_reader::read_id;
 use crate::store::encoding::{decode_counter, decode_phase, encode_duration, encode_limit};
 use crate::store::row_fault::RowFault;
@@ -52,7 +54,7 @@ impl Shared {
         let Some(cursor) = since else {
             // Only the snapshot is wanted.
             let page = self.page_of_changes(None, 0).await?;
-            return Ok(Page { news: Some(Vec::new()), ..page }.changes());
+            return Ok(Page { news: Some(Vec::new()), ..page }.changes(self));
         };
         let position = Position::decode(cursor);
         let continues = position.as_ref().is_some_and(|position| position.to.is_some());
@@ -63,9 +65,9 @@ impl Shared {
             Some(news) if continues && !first.more => {
                 let left = limit.saturating_sub(news.len());
                 let rest = self.page_of_changes(Some(first.next.clone()), left);
-                Ok(first.followed_by(rest.await?).changes())
+                Ok(first.followed_by(rest.await?).changes(self))
             }
-            Some(_) | None => Ok(first.changes()),
+            Some(_) | None => Ok(first.changes(self)),
         }
     }
 
@@ -90,19 +92,23 @@ impl Shared {
             (&read_at_most as _, Type::INT8),
             (&own as _, Type::INT8),
         ];
+        let before = self.failover.position();
         let rows = self.connections.query(&self.statements.changes, &parameters).await?;
         let head = rows.first().ok_or(PostgresFault::NotMigrated)?;
         let at: i64 = head.try_get(0)?;
         self.note_time(DatabaseTime(at));
+        let wal: Option<Vec<i64>> = head.try_get(4)?;
+        self.note_wal(before, wal.clone());
+        let wal = WalPosition::read(wal);
         let to: String = head.try_get(1)?;
         let feed: i64 = head.try_get(2)?;
-        let begin = Position { feed, at, from: to.clone(), to: None, number: 0 };
+        let begin = Position { feed, at, wal, from: to.clone(), to: None, number: 0 };
         let many: i64 = head.try_get(3)?;
-        let usable = known && asked.is_usable((feed, at), &from, &to) && many <= MAX_NEWS;
+        let usable = known && asked.is_usable((feed, at, wal), &from, &to) && many <= MAX_NEWS;
         if !usable {
             return Ok(Page { next: begin, news: None, more: false });
         }
-        let found = rows.iter().filter(|row| matches!(row.try_get(4), Ok(Some::<i64>(_))));
+        let found = rows.iter().filter(|row| matches!(row.try_get(5), Ok(Some::<i64>(_))));
         let found: Vec<_> = found.collect();
         let more = found.len() > limit;
         let told: Option<Vec<_>> = found.into_iter().take(limit).map(read_news).collect();
@@ -113,8 +119,18 @@ impl Shared {
         let last = told.last().map_or(asked.number, |(number, _)| *number);
         // If there is more, it is the rest of the same snapshot.
         let next = if more { Position { to: Some(to), number: last, ..asked } } else { begin };
-        let news = Some(told.into_iter().map(|(_, of)| of).collect());
+        let news: Vec<_> = told.into_iter().map(|(_, of)| of).collect();
+        self.remember(&news);
+        let news = Some(news);
         Ok(Page { next, news, more })
+    }
+
+    /// Remembers what other processes wrote, to count what is lost if the database goes back.
+    fn remember(&self, news: &[News]) {
+        let now = self.clock().now().boot;
+        for News { id, of } in news {
+            self.failover.recent.note(id, of.version, Content::Foreign(*of), now);
+        }
     }
 
     /// Removes old changes, and supervisors that ended long ago.
@@ -153,8 +169,9 @@ impl Page {
         Self { next: rest.next, more: rest.more, ..self }
     }
 
-    fn changes(self) -> Changes {
-        Changes { cursor: self.next.encode(), news: self.news, more: self.more }
+    fn changes(self, shared: &Shared) -> Changes {
+        let failover = shared.failover.last();
+        Changes { cursor: self.next.encode(), news: self.news, more: self.more, failover }
     }
 }
 
@@ -165,6 +182,8 @@ struct Position {
     feed: i64,
     /// When `from` was taken, in nanoseconds since 1970.
     at: i64,
+    /// The position in the database's log of writes at that time.
+    wal: WalPosition,
     /// The snapshot whose changes are all told.
     from: String,
     /// The snapshot that is being told, and the number of the last change that was told of it.
@@ -174,8 +193,10 @@ struct Position {
 
 impl Position {
     fn encode(&self) -> Cursor {
-        let Self { feed, at, from, to, number } = self;
-        let text = format!("{feed}|{at}|{from}|{}|{number}", to.as_deref().unwrap_or_default());
+        let Self { feed, at, wal, from, to, number } = self;
+        let WalPosition { timeline, flushed } = wal;
+        let to = to.as_deref().unwrap_or_default();
+        let text = format!("{feed}|{at}|{timeline}|{flushed}|{from}|{to}|{number}");
         Cursor(Arc::from(text.into_bytes()))
     }
 
@@ -183,6 +204,8 @@ impl Position {
         let text = std::str::from_utf8(&cursor.0).ok()?;
         let mut parts = text.split('|');
         let (feed, at) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let (timeline, flushed) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let wal = WalPosition { timeline, flushed };
         let (from, to) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         Snapshot::parse(&from)?;
         let to = (!to.is_empty()).then_some(to);
@@ -190,15 +213,21 @@ impl Position {
             Snapshot::parse(to)?;
         }
         let number = parts.next()?.parse().ok()?;
-        parts.next().is_none().then_some(Self { feed, at, from, to, number })
+        parts.next().is_none().then_some(Self { feed, at, wal, from, to, number })
     }
 
     /// Whether the changes since this position are still there. They are not if these are other
     /// tables, if the position is too old, or if the database has gone back to a time before it.
-    fn is_usable(&self, (feed, now): (i64, i64), from: &Snapshot, to: &str) -> bool {
+    fn is_usable(
+        &self,
+        (feed, now, wal): (i64, i64, WalPosition),
+        from: &Snapshot,
+        to: &str,
+    ) -> bool {
         let to = Snapshot::parse(to).unwrap_or_default();
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
         self.feed == feed
+            && wal.continues(self.wal)
             && now.saturating_sub(self.at) <= encode_duration(CURSOR_LIFE)
             && number(&from.after) <= number(&to.after)
     }
@@ -233,11 +262,11 @@ impl Snapshot {
 
 /// A change and its number. `None` if the row has none, or names no session.
 fn read_news(row: &Row) -> Option<(i64, News)> {
-    let number = row.try_get::<_, Option<i64>>(4).ok()??;
-    let id = read_id(row, 5)?;
+    let number = row.try_get::<_, Option<i64>>(5).ok()??;
+    let id = read_id(row, 6)?;
     let counter = |at| decode_counter(row.try_get(at).map_err(|_| RowFault::Malformed)?);
-    let (version, epoch, generation) = (counter(8).ok()?, counter(9).ok()?, counter(10).ok()?);
-    let phase: Option<i64> = row.try_get(11).ok()?;
+    let (version, epoch, generation) = (counter(9).ok()?, counter(10).ok()?, counter(11).ok()?);
+    let phase: Option<i64> = row.try_get(12).ok()?;
     let phase = match phase {
         None => None,
         Some(code) => Some(decode_phase(code)?),
@@ -249,14 +278,23 @@ fn read_news(row: &Row) -> Option<(i64, News)> {
 mod tests {
     use super::*;
 
+    const WAL: WalPosition = WalPosition { timeline: 3, flushed: 500 };
+
     #[test]
     fn a_cursor_comes_back_as_it_was_and_a_foreign_one_is_not_read() {
         for to in [None, Some("7:9:7,8".to_owned())] {
             let position =
-                Position { feed: -3, at: 17, from: "5:9:5,7".to_owned(), to, number: 12 };
+                Position { feed: -3, at: 17, wal: WAL, from: "5:9:5,7".to_owned(), to, number: 12 };
             assert_eq!(Position::decode(&position.encode()), Some(position));
         }
-        for foreign in ["", "1|2|5:9:", "1|2|x||0", "1|2|5:9:||0|1", "a|2|5:9:||0"] {
+        for foreign in [
+            "",
+            "1|2|3|4|5:9:",
+            "1|2|3|4|x||0",
+            "1|2|3|4|5:9:||0|1",
+            "a|2|3|4|5:9:||0",
+            "1|2|5:9:||0",
+        ] {
             let cursor = Cursor(Arc::from(foreign.as_bytes()));
             assert_eq!(Position::decode(&cursor), None, "{foreign}");
         }
@@ -264,11 +302,16 @@ mod tests {
 
     #[test]
     fn a_position_from_before_the_database_went_back_is_not_used() {
-        let position = Position { feed: 1, at: 0, from: "90:95:".to_owned(), to: None, number: 0 };
+        let position =
+            Position { feed: 1, at: 0, wal: WAL, from: "90:95:".to_owned(), to: None, number: 0 };
         let from = Snapshot::parse(&position.from).unwrap();
-        assert!(position.is_usable((1, 0), &from, "90:95:"));
-        assert!(!position.is_usable((1, 0), &from, "60:64:"));
-        assert!(!position.is_usable((2, 0), &from, "96:99:"));
-        assert!(!position.is_usable((1, encode_duration(CURSOR_LIFE) + 1), &from, "96:99:"));
+        assert!(position.is_usable((1, 0, WAL), &from, "90:95:"));
+        assert!(!position.is_usable((1, 0, WAL), &from, "60:64:"));
+        assert!(!position.is_usable((2, 0, WAL), &from, "96:99:"));
+        assert!(!position.is_usable((1, encode_duration(CURSOR_LIFE) + 1, WAL), &from, "96:99:"));
+        for (timeline, flushed) in [(4, 600), (2, 600), (3, 499)] {
+            let gone_back = WalPosition { timeline, flushed };
+            assert!(!position.is_usable((1, 0, gone_back), &from, "96:99:"), "{gone_back:?}");
+        }
     }
 }

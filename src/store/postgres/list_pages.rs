@@ -101,7 +101,7 @@ impl Shared {
         // Only now: claims wait for this connection.
         let mut connection = self.connections.get(&self.connections.claims).await?;
         let given: Vec<_> = writes.iter().map(|(id, write)| (*id, write)).collect();
-        let written = self.write_rows(&mut connection, &given).await;
+        let written = self.write_rows(&mut connection, None, &given).await;
         let mut done = 0;
         for place in 0..given.len() {
             done += usize::from(written.of(place)?);

@@ -93,6 +93,10 @@ pub enum PostgresFault {
         /// The code of the server's answer.
         code: String,
     },
+    /// The database has gone back to an earlier state, and the replicas are writing again what they
+    /// wrote lately. Until then, the store refuses claims.
+    #[error("a database that has gone back to an earlier state")]
+    FailedOver,
     /// The disk of the database server is full.
     #[error("a full disk")]
     NoRoom,
@@ -173,6 +177,7 @@ impl PostgresFault {
             | Self::ConnectionLost
             | Self::Contended
             | Self::ReadOnly
+            | Self::FailedOver
             | Self::NoRoom
             | Self::TooLarge
             | Self::Malformed
@@ -197,6 +202,7 @@ impl PostgresFault {
             Self::ConnectionLost => "the connection to the database ended; try again",
             Self::Contended => "other processes change the record all the time; try again",
             Self::ReadOnly => READ_ONLY,
+            Self::FailedOver => FAILED_OVER,
             Self::NoRoom => "the disk of the database server is full; free space on it",
             Self::TooLarge => TOO_LARGE,
             Self::Malformed => MALFORMED,
@@ -228,6 +234,8 @@ const NOT_DURABLE: &str = "the database confirms writes before they are on its d
 const NOT_MIGRATED: &str = "the tables are missing or older than this program; run what \
                             `PostgresBuilder::migrations_sql` returns, or open the store without \
                             `skip_migrations`";
+const FAILED_OVER: &str = "the database has gone back to an earlier state, and its replicas write \
+                           again what they wrote lately; try again in some seconds";
 const UNREACHABLE: &str = "the database server cannot be reached, or its TLS certificate is not \
                            trusted; check host, port and `sslmode`, and see the cause of this error";
 const READ_ONLY: &str = "the database server is read-only; connect to the primary, for example \
@@ -253,6 +261,7 @@ impl From<PostgresFault> for StoreError {
             | PostgresFault::Unreachable { .. }
             | PostgresFault::ConnectionLost
             | PostgresFault::ReadOnly
+            | PostgresFault::FailedOver
             | PostgresFault::Denied { .. }
             | PostgresFault::Closed
             | PostgresFault::Failed { .. } => StoreErrorKind::Unavailable,

@@ -14,7 +14,7 @@ use crate::key::SessionId;
 use crate::store::{Floor, StoreError};
 
 /// The places of the columns before those of the row.
-const FIRST_COLUMN: usize = 4;
+const FIRST_COLUMN: usize = 5;
 
 /// The rows that one statement read, all in one state of the database.
 pub(super) struct ReadRows {
@@ -58,15 +58,17 @@ impl Shared {
             return Ok(ReadRows { at: DatabaseTime(0), floor: Floor::default(), rows: Vec::new() });
         }
         let batch = Batch::of_names(ids.iter().copied());
+        let before = self.failover.position();
         let found = connection.query(&self.statements.load, &batch.parameters(&[])).await?;
         let head = found.first().ok_or(PostgresFault::NotMigrated)?;
         let at = DatabaseTime(head.try_get(0)?);
         self.note_time(at);
+        self.note_wal(before, head.try_get(1)?);
         let counter = |at| Ok::<_, PostgresFault>(u64::try_from(head.try_get::<_, i64>(at)?));
         let floor = Floor {
-            version: counter(1)?.unwrap_or(0),
-            epoch: counter(2)?.unwrap_or(0),
-            generation: counter(3)?.unwrap_or(0),
+            version: counter(2)?.unwrap_or(0),
+            epoch: counter(3)?.unwrap_or(0),
+            generation: counter(4)?.unwrap_or(0),
         };
         let mut rows: Vec<_> = ids.iter().map(|_| None).collect();
         for row in &found {

@@ -65,7 +65,17 @@ impl TableNames {
         let mut filled = sql.replace("{schema}", &self.quoted_schema());
         filled = filled.replace("{prefix}", &self.prefix);
         filled = filled.replace("{latest}", &LATEST_DECISION.as_nanos().to_string());
-        for name in ["session", "change", "client", "holder", "store", "now", "write"] {
+        for name in [
+            "session",
+            "change",
+            "client",
+            "holder",
+            "store",
+            "now",
+            "wal_position",
+            "wal_continues",
+            "write",
+        ] {
             filled = filled.replace(&format!("{{{name}}}"), &self.of(name));
         }
         filled
@@ -186,11 +196,14 @@ fn write_function() -> String {
 }
 
 const WRITE_FUNCTION: &str = "
-CREATE OR REPLACE FUNCTION {write}(decided_at bigint, maker bigint, of_provider text,
-        of_tenant text, of_token_id text, expected bigint, expected_mac bytea, has_news boolean,
-        numbers bigint[], bytes bytea[], kept boolean[])
+CREATE OR REPLACE FUNCTION {write}(decided_at bigint, maker bigint, wal bigint[],
+        of_provider text, of_tenant text, of_token_id text, expected bigint, expected_mac bytea,
+        has_news boolean, numbers bigint[], bytes bytea[], kept boolean[])
     RETURNS bigint LANGUAGE plpgsql VOLATILE AS $function$
 BEGIN
+    IF NOT {wal_continues}(wal) THEN
+        RETURN NULL;
+    END IF;
     UPDATE {session} AS s SET {set}
         WHERE s.provider = of_provider COLLATE \"C\" AND s.tenant = of_tenant COLLATE \"C\"
             AND s.token_id = of_token_id COLLATE \"C\" AND s.version = expected
@@ -218,6 +231,29 @@ DO $$ BEGIN IF to_regprocedure('{now}()') IS NULL THEN
         AS 'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000';
 END IF; END $$;
 
+-- The position in the server's log of writes: its timeline, and how many bytes of it are on the disk.
+-- Zeros on a server that tells no position, and so never shows that it has gone back.
+CREATE OR REPLACE FUNCTION {wal_position}() RETURNS bigint[] LANGUAGE plpgsql STABLE AS $function$
+BEGIN
+    RETURN ARRAY[('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint,
+        (pg_current_wal_flush_lsn() - '0/0')::bigint];
+EXCEPTION WHEN OTHERS THEN
+    RETURN ARRAY[0, 0]::bigint[];
+END $function$;
+
+-- Whether the log still has this position. An empty array stands for no position.
+CREATE OR REPLACE FUNCTION {wal_continues}(since bigint[]) RETURNS boolean
+    LANGUAGE plpgsql STABLE AS $function$
+DECLARE
+    position bigint[];
+BEGIN
+    IF cardinality(since) = 0 THEN
+        RETURN true;
+    END IF;
+    position := {wal_position}();
+    RETURN position[1] = since[1] AND position[2] >= since[2];
+END $function$;
+
 CREATE TABLE IF NOT EXISTS {store} (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     schema_version integer NOT NULL,
@@ -228,7 +264,10 @@ CREATE TABLE IF NOT EXISTS {store} (
     -- The counters of the next new record, above all that were deleted.
     version bigint NOT NULL DEFAULT 0,
     epoch bigint NOT NULL DEFAULT 0,
-    generation bigint NOT NULL DEFAULT 0
+    generation bigint NOT NULL DEFAULT 0,
+    -- The timeline of the server, and when a process first saw it.
+    timeline bigint,
+    timeline_at bigint
 );
 
 CREATE TABLE IF NOT EXISTS {session} (
@@ -301,7 +340,7 @@ GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, UPDATE ON {store} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}
     TO {role};
-GRANT EXECUTE ON FUNCTION {now}(), {write} TO {role};
+GRANT EXECUTE ON FUNCTION {now}(), {wal_position}(), {wal_continues}, {write} TO {role};
 ";
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(super) struct Statements {
     pub(super) clients: String,
     pub(super) sealed_by: String,
     pub(super) keys: String,
-    pub(super) mark_sealed: String,
+    pub(super) open: String,
 }
 
 impl Statements {
@@ -62,9 +62,7 @@ impl Statements {
                 "SELECT key_id, count(*) FROM {session} WHERE key_id IS NOT NULL
                  GROUP BY key_id ORDER BY key_id",
             ),
-            // Only the first process sets it.
-            mark_sealed: names
-                .fill("UPDATE {store} SET sealed = coalesce(sealed, $1) RETURNING sealed"),
+            open: names.fill(OPEN),
         }
     }
 
@@ -85,15 +83,18 @@ fn columns(prefix: &str) -> String {
     names.join(", ")
 }
 
-/// A call of the function `write`: the time of the decision, who writes, the names, the expected
-/// version and tag, whether there is news, and the values.
-const WRITE_ROW: &str = "SELECT {write}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+/// A call of the function `write`: the time of the decision, who writes, the position that the log of
+/// writes must still have, the names, the expected version and tag, whether there is news, and the
+/// values.
+const WRITE_ROW: &str = "SELECT {write}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-/// `$1` to `$3`: the names. The first row has the time and the floor only.
+/// `$1` to `$3`: the names. The first row has the time, the position in the log of writes and the
+/// floor only.
 fn load() -> String {
     format!(
-        "SELECT n.at, n.version, n.epoch, n.generation, r.* FROM
-             (SELECT {{now}}() AS at, version, epoch, generation FROM {{store}}) AS n
+        "SELECT n.at, n.wal, n.version, n.epoch, n.generation, r.* FROM
+             (SELECT {{now}}() AS at, {{wal_position}}() AS wal, version, epoch, generation
+                 FROM {{store}}) AS n
              LEFT JOIN (
                  SELECT {}, coalesce(h.ended, false), t.place::int4
                  FROM (SELECT {NAMES}, place FROM unnest($1::text[], $2::text[], $3::text[])
@@ -105,8 +106,8 @@ fn load() -> String {
     )
 }
 
-/// `$1`: the counters of the floor. `$2`: who writes. `$3` to `$5`: the names. `$6`: whether there
-/// is news. Then the columns.
+/// `$1`: the counters of the floor. `$2`: who writes. `$3`: the position that the log of writes must
+/// still have. `$4` to `$6`: the names. `$7`: whether there is news. Then the columns.
 ///
 /// The lock on the floor comes first. A delete of the same session that commits meanwhile raises
 /// the floor above the given one, and this statement then writes nothing; without the lock, the new
@@ -114,12 +115,13 @@ fn load() -> String {
 fn insert() -> String {
     let arrays: Vec<_> = column_kinds()
         .enumerate()
-        .map(|(at, (_, kind))| format!("${}::{}[]", at + 7, kind.sql_type()))
+        .map(|(at, (_, kind))| format!("${}::{}[]", at + 8, kind.sql_type()))
         .collect();
     format!(
-        "{WRITE} WITH f AS MATERIALIZED (SELECT version, epoch, generation FROM {{store}} FOR SHARE),
+        "{WRITE} WITH f AS MATERIALIZED (SELECT version, epoch, generation FROM {{store}}
+             WHERE (SELECT {{wal_continues}}($3::bigint[])) FOR SHARE),
          i AS (SELECT {NAMES}, has_news, {columns}, place
-             FROM unnest($3::text[], $4::text[], $5::text[], $6::boolean[], {})
+             FROM unnest($4::text[], $5::text[], $6::text[], $7::boolean[], {})
                  WITH ORDINALITY AS t(provider, tenant, token_id, has_news, {columns}, place)),
          n AS (INSERT INTO {{session}} (provider, tenant, token_id, {columns})
              SELECT i.provider, i.tenant, i.token_id, {} FROM f JOIN i
@@ -193,9 +195,9 @@ const DUE: &str = "
 /// A change is new if its transaction was under way at the last snapshot or came later. Numbers
 /// alone would skip changes: a transaction with a lower number may commit later.
 const CHANGES: &str = "
-    SELECT n.at, n.shot, n.feed, n.many, r.* FROM
+    SELECT n.at, n.shot, n.feed, n.many, n.wal, r.* FROM
         (SELECT {now}() AS at, coalesce($3::text, pg_current_snapshot()::text) AS shot,
-            (SELECT feed FROM {store}) AS feed,
+            (SELECT feed FROM {store}) AS feed, {wal_position}() AS wal,
             (SELECT count(*) FROM (SELECT FROM {change}
                 WHERE $3::text IS NULL AND (xid >= $1::text::xid8 OR xid = ANY ($2::text[]::xid8[]))
                 LIMIT 100001) AS counted) AS many) AS n
@@ -261,3 +263,10 @@ const CLIENTS: &str = "
                 AND (stopped OR throttled_until > n.at)
             ORDER BY provider, tenant, client LIMIT $4::bigint
         ) AS r ON true";
+
+/// `$1`: whether the records are encrypted; only the first process sets it. Returns how long ago a
+/// process first saw the timeline of the server; `NULL` if it was always the same.
+pub(super) const OPEN: &str = "
+    UPDATE {store} SET sealed = coalesce(sealed, $1), timeline = ({wal_position}())[1],
+        timeline_at = CASE WHEN timeline <> ({wal_position}())[1] THEN {now}() ELSE timeline_at END
+    RETURNING sealed, {wal_position}(), {now}() - timeline_at";

@@ -7,14 +7,15 @@ use super::statements::{NAMES, WRITE};
 use crate::store::session_row::{ColumnKind, column_kinds};
 
 /// How many parameters there are before those of the columns.
-const BEFORE_COLUMNS: usize = 8;
+const BEFORE_COLUMNS: usize = 9;
 
 /// `$1`: the time at which the batch was decided; 0 if no time matters. If it was too long ago, for
 /// example because the machine was suspended meanwhile, nothing is written: a lease would be over
-/// before its holder begins. `$2`: who writes. Then arrays. `$3` to `$5`: the names. `$6`: the
-/// versions that the rows must have, and `$7` their tags: after a failover that lost writes, another
-/// row may have the same version. `$8`: whether there is news. Then the columns, and for each column
-/// of bytes whether it stays.
+/// before its holder begins. `$2`: who writes. `$3`: the position that the log of writes must still
+/// have; empty for any. Then arrays. `$4` to `$6`: the names. `$7`: the versions that the rows must
+/// have, and `$8` their tags: after a failover that lost writes, another row may have the same
+/// version. `$9`: whether there is news. Then the columns, and for each column of bytes whether it
+/// stays.
 ///
 /// The rows are locked in the order of their names, so that two batches never wait for each other.
 /// A row that another transaction has changed since is locked in its new version, and the write
@@ -44,12 +45,13 @@ pub(super) fn update_sql(names: &TableNames, columns: &[usize], has_news: bool) 
     let told = if has_news { NEWS } else { "" };
     names.fill(&format!(
         "{WRITE} WITH i AS (SELECT {NAMES}, expected, expected_mac, has_news{inputs}, place
-             FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[],
-                 $8::boolean[]{arrays})
+             FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[],
+                 $9::boolean[]{arrays})
                  WITH ORDINALITY AS t(provider, tenant, token_id, expected, expected_mac,
                      has_news{inputs}, place)),
          l AS MATERIALIZED (SELECT i.* FROM i
              JOIN {{session}} AS s USING (provider, tenant, token_id)
+             WHERE (SELECT {{wal_continues}}($3::bigint[]))
              ORDER BY s.provider, s.tenant, s.token_id FOR UPDATE OF s),
          u AS (UPDATE {{session}} AS s SET {set} FROM l
              WHERE s.provider = l.provider AND s.tenant = l.tenant AND s.token_id = l.token_id

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::connections::MAX_LOST;
 use super::database_clock::DatabaseTime;
+use super::failover::WalPosition;
 use super::pending_write::{Basis, PendingWrite};
 use super::postgres_fault::PostgresFault;
 use super::read_rows::{ReadRows, UnreadableRow};
@@ -99,7 +100,8 @@ impl OpenJob {
 
 /// Writes and reads once. Returns the statements that are still open.
 async fn turn(shared: &Shared, lane: Lane, open: Vec<OpenJob>) -> Vec<OpenJob> {
-    let (mut picked, mut later) = pick(open);
+    let (picked, mut later) = pick(open);
+    let (mut picked, wal) = admit(shared, lane, picked);
     for job in &mut picked {
         if matches!(job.next, Next::Decide) {
             job.next = decide_on_known(shared, &job.job);
@@ -124,7 +126,7 @@ async fn turn(shared: &Shared, lane: Lane, open: Vec<OpenJob>) -> Vec<OpenJob> {
             Next::Read | Next::Decide => reads.push(&job.job.id),
         }
     }
-    let written = shared.write_rows(&mut connection, &writes).await;
+    let written = shared.write_rows(&mut connection, wal, &writes).await;
     let read = shared.read_rows(&mut connection, &reads).await;
     drop(connection);
     let settled = Turn { shared, written, read, batch: picked.len() };
@@ -149,6 +151,26 @@ fn pick(open: Vec<OpenJob>) -> (Vec<OpenJob>, Vec<OpenJob>) {
     };
     let mut first = first.into_iter();
     open.into_iter().partition(|_| first.next().unwrap_or(false))
+}
+
+/// Refuses claims while they wait for the end of a failover. Returns the others, and the position
+/// that the database's log of writes must still have when they are written.
+fn admit(shared: &Shared, lane: Lane, picked: Vec<OpenJob>) -> (Vec<OpenJob>, Option<WalPosition>) {
+    if lane == Lane::Commits {
+        // What a server has answered is saved in every case.
+        return (picked, None);
+    }
+    match shared.failover.expected(shared.clock().now().boot) {
+        Ok(wal) => (picked, wal),
+        Err(fault) => {
+            let begins = |job: &OpenJob| {
+                matches!(job.job.statement, Statement::Claim(_) | Statement::TakeOver(_))
+            };
+            let (refused, rest): (Vec<_>, Vec<_>) = picked.into_iter().partition(begins);
+            refused.into_iter().for_each(|job| job.finish(Err(fault.clone().into())));
+            (rest, None)
+        }
+    }
 }
 
 /// Decides on the record that this process knows. The time is an estimate that is not later than
@@ -219,6 +241,8 @@ impl Turn<'_> {
     fn after_write(&self, mut job: OpenJob, write: PendingWrite, place: usize) -> Option<OpenJob> {
         match self.written.of(place) {
             Ok(true) => {
+                let now = self.shared.clock().now().boot;
+                self.shared.failover.note_write(&job.job.id, &write.kind, now);
                 let outcome = write.done(&self.shared.known, &job.job.id);
                 job.finish(Ok(outcome));
                 None
@@ -303,6 +327,12 @@ impl Turn<'_> {
         let record = known.as_ref().map(|known| known.record.clone());
         let decision = decide(Found { record, floor }, &job.statement, now.now());
         if matches!(decision.write, Write::Nothing) {
+            // The record that fits is perhaps not written again yet. To the caller, this conflict
+            // would mean that its tokens are superseded.
+            let held = || self.shared.failover.is_held(self.shared.clock().now().boot);
+            if matches!(decision.outcome, Outcome::Conflict(_)) && held() {
+                return Err(PostgresFault::FailedOver.into());
+            }
             return Ok(Decided::Outcome(decision.outcome));
         }
         let basis = Basis { known, floor, at: now };

@@ -7,6 +7,7 @@ use super::Shared;
 use super::batch::{Batch, RowToDelete, RowToWrite, changed_columns};
 use super::connections::Connection;
 use super::database_clock::DatabaseTime;
+use super::failover::WalPosition;
 use super::pending_write::{PendingWrite, WriteKind};
 use super::postgres_fault::PostgresFault;
 use super::update_sql::update_sql;
@@ -25,10 +26,12 @@ impl Written {
 }
 
 impl Shared {
-    /// Writes these, with one statement for each kind.
+    /// Writes these, with one statement for each kind. `wal` is the position that the database's log
+    /// of writes must still have, if that matters.
     pub(super) async fn write_rows(
         &self,
         connection: &mut Connection,
+        wal: Option<WalPosition>,
         writes: &[(&SessionId, &PendingWrite)],
     ) -> Written {
         let (mut updates, mut inserts, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
@@ -56,10 +59,11 @@ impl Shared {
         inserts.sort_by(|a, b| a.1.id.cmp(b.1.id));
         let (updates, inserts) = (Places::of(updates), Places::of(inserts));
         let deletes = Places::of(deletes);
+        let wal = wal.map_or_else(Vec::new, |wal| vec![wal.timeline, wal.flushed]);
         let mut written = vec![Ok(false); writes.len()];
-        updates.note(self.update(connection, at, &updates.rows).await, &mut written);
-        let floor = floor.unwrap_or_default();
-        inserts.note(self.insert(connection, floor, &inserts.rows).await, &mut written);
+        updates.note(self.update(connection, (at, &wal), &updates.rows).await, &mut written);
+        let above = (floor.unwrap_or_default(), &wal);
+        inserts.note(self.insert(connection, above, &inserts.rows).await, &mut written);
         deletes.note(self.delete(connection, &deletes.rows).await, &mut written);
         Written(written)
     }
@@ -67,13 +71,17 @@ impl Shared {
     async fn update(
         &self,
         connection: &mut Connection,
-        at: DatabaseTime,
+        (at, wal): (DatabaseTime, &Vec<i64>),
         rows: &[RowToWrite<'_>],
     ) -> Result<Vec<i32>, PostgresFault> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let before = [(&at.0 as _, Type::INT8), (&self.maker as _, Type::INT8)];
+        let before = [
+            (&at.0 as _, Type::INT8),
+            (&self.maker as _, Type::INT8),
+            (wal as _, Type::INT8_ARRAY),
+        ];
         if let [row] = rows {
             let batch = Batch::of_update(row);
             let answer =
@@ -93,7 +101,7 @@ impl Shared {
     async fn insert(
         &self,
         connection: &mut Connection,
-        floor: Floor,
+        (floor, wal): (Floor, &Vec<i64>),
         rows: &[RowToWrite<'_>],
     ) -> Result<Vec<i32>, PostgresFault> {
         if rows.is_empty() {
@@ -101,7 +109,11 @@ impl Shared {
         }
         let batch = Batch::of_inserts(rows);
         let floor = [floor.version, floor.epoch, floor.generation].map(encode_counter).to_vec();
-        let before = [(&floor as _, Type::INT8_ARRAY), (&self.maker as _, Type::INT8)];
+        let before = [
+            (&floor as _, Type::INT8_ARRAY),
+            (&self.maker as _, Type::INT8),
+            (wal as _, Type::INT8_ARRAY),
+        ];
         let answer = connection.query(&self.statements.insert, &batch.parameters(&before)).await?;
         self.places(&answer)
     }

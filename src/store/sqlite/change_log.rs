@@ -141,7 +141,10 @@ impl<'c> ChangeLog<'c> {
         // Only if all was read: the rest of a longer list would be skipped by the shortcut above.
         self.last_read = Some((version, read_to)).filter(|_| read_to == newest);
         drop(begun);
-        Ok((Changes { cursor: self.cursor(read_to), news, more: read_to < newest }, stale))
+        Ok((
+            Changes { cursor: self.cursor(read_to), news, more: read_to < newest, failover: None },
+            stale,
+        ))
     }
 
     fn cursor(&self, number: u64) -> Cursor {

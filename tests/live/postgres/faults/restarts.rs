@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::{FutureExt as _, StreamExt as _};
+use session_warden::event::{EventKind, Events};
 use session_warden::testing::FakeAuthServer;
 
 use crate::peer::in_time;
@@ -48,11 +50,12 @@ fn name(number: usize) -> String {
 }
 
 /// Two replicas at this URL have load while `kills` works; then every session is as good as before.
-async fn survives(url: &str, kills: impl Future<Output = ()>) {
+pub(super) async fn survives(url: &str, kills: impl Future<Output = ()>) -> [Vec<EventKind>; 2] {
     // Tokens end all the time, so that reads refresh too.
     let server = FakeAuthServer::builder().access_lifetime(Duration::from_secs(2));
     let server = server.start().await.unwrap();
     let replicas = [Replica::start(url, &server).await, Replica::start(url, &server).await];
+    let mut events = [replicas[0].supervisor.subscribe(), replicas[1].supervisor.subscribe()];
     let names: Vec<_> = (0..SESSIONS).map(name).collect();
     join_all(names.iter().map(|name| replicas[0].establish(name))).await;
     let (ends, ended) = (AtomicBool::new(false), Ended::default());
@@ -79,6 +82,18 @@ async fn survives(url: &str, kills: impl Future<Output = ()>) {
     }))
     .await;
     assert_eq!((server.presented_twice(), server.reuses_detected()), (0, 0));
+    events.each_mut().map(about_the_store)
+}
+
+/// The events that are about the store. It may have missed older ones about sessions.
+fn about_the_store(events: &mut Events) -> Vec<EventKind> {
+    let mut kinds = Vec::new();
+    while let Some(Some(event)) = events.next().now_or_never() {
+        if matches!(event.kind, EventKind::StoreFailedOver { .. }) {
+            kinds.push(event.kind);
+        }
+    }
+    kinds
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
