@@ -14,6 +14,7 @@ use crate::crash::Steps;
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::event::Publisher;
 use crate::health::LatestCount;
+use crate::journal::Journal;
 use crate::key::ProviderName;
 use crate::log::LogLimit;
 use crate::measurements::{Measurements, Unmeasured};
@@ -70,6 +71,7 @@ pub struct SupervisorBuilder {
     /// Only the feature `reqwest` can set it.
     api_client: Option<ConfigureApiClient>,
     keys: Option<KeyRing>,
+    journal: Option<Journal>,
     application: Option<String>,
     providers: Vec<(String, Owns, Register)>,
     steps: Steps,
@@ -96,6 +98,7 @@ impl SupervisorBuilder {
             transport: TransportConfig::default(),
             api_client: None,
             keys: None,
+            journal: None,
             application: None,
             providers: Vec::new(),
             steps: Steps::default(),
@@ -142,6 +145,14 @@ impl SupervisorBuilder {
     /// on a disk refuses to start.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
+        self
+    }
+
+    /// Writes new tokens to this journal before they are saved in the store. Defaults to no journal:
+    /// if the process is killed while the store is away, the tokens that it could not save are lost.
+    /// See the chapter [`journal`](crate::guide::journal).
+    pub fn journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
         self
     }
 
@@ -263,6 +274,9 @@ impl SupervisorBuilder {
         });
         let providers = registered(self.providers, &resources, &self.transport)?;
         let owner = Owner(fastrand::u64(..));
+        // The store's own keys if it has some, so that a journal opens wherever the records do.
+        let journal_keys = ring.clone().unwrap_or_else(|| keys.clone());
+        let journal = self.journal.map(|journal| journal.start(owner, journal_keys)).transpose()?;
         let registry = Registry::new(&self.policy, owner, providers);
         let link = Arc::new(SupervisorLink::new());
         let mailbox: Arc<dyn Mailbox> = Arc::<SupervisorLink>::clone(&link);
@@ -276,6 +290,7 @@ impl SupervisorBuilder {
             counts: Counts::default(),
             resources,
             keys,
+            journal,
             registry,
             mailbox,
             load_queue: LoadQueue::default(),

@@ -16,6 +16,9 @@ use crate::store::statement::{
     SettleTo, Statement, Suspect, TakeOver,
 };
 
+/// The owner whose claims say that it keeps a journal.
+const KEEPS_JOURNAL: Owner = Owner(2);
+
 /// What happens next. A claim is named by how many were granted after it, a time is in seconds.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -333,7 +336,10 @@ impl Simulation {
                 let (epoch, generation) = (counters.map(|of| of.0), counters.unwrap_or_default().1);
                 let replaces = replaces.and_then(|claim| self.granted(claim));
                 let replaces = replaces.map(|granted| granted.attempt.claim);
-                Statement::Claim(Claim { id, replaces, owner, intent, epoch, generation, lease })
+                let journal = owner == KEEPS_JOURNAL;
+                let claim =
+                    Claim { id, replaces, owner, intent, epoch, generation, lease, journal };
+                Statement::Claim(claim)
             }
             Step::Renew { claim, lease } => {
                 let claim = self.granted(claim)?.attempt.claim;
@@ -354,8 +360,9 @@ impl Simulation {
             Step::TakeOver { claim, hold, hold_of_dead } => {
                 let claim = self.granted(claim)?.attempt.claim;
                 let (hold, hold_of_dead) = (seconds(hold), seconds(hold_of_dead));
-                let hold_back = Duration::ZERO;
-                Statement::TakeOver(TakeOver { claim, hold, hold_of_dead, hold_back })
+                let (hold_of_journal, hold_back) = (hold + hold_of_dead, Duration::ZERO);
+                let take_over = TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back };
+                Statement::TakeOver(take_over)
             }
             Step::Close { owner, known } => {
                 let (claim, lease) = (self.fresh(), seconds(20));
