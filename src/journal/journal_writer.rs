@@ -38,6 +38,8 @@ struct Slots {
     most: u32,
     /// How many may hold an entry.
     written: usize,
+    /// The store knows that the supervisor has ended.
+    retired: bool,
 }
 
 enum Job {
@@ -60,7 +62,7 @@ impl JournalWriter {
         }
         let most = u32::try_from(max_entries).unwrap_or(u32::MAX);
         let (free, unprepared) = (Vec::new(), Vec::new());
-        let slots = Slots { free, unprepared, made: 0, most, written: 0 };
+        let slots = Slots { free, unprepared, made: 0, most, written: 0, retired: false };
         let slots = Arc::new(Mutex::new(slots));
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::clone(&slots);
@@ -82,6 +84,12 @@ impl JournalWriter {
     /// How many entries the store lacks, as far as is known.
     pub(crate) fn entries(&self) -> usize {
         self.slots.lock().written
+    }
+
+    /// Notes that the store knows that the supervisor has ended. The file is not needed after that,
+    /// unless it has entries. Otherwise it shows the next process that this one has ended.
+    pub(crate) fn retire(&self) {
+        self.slots.lock().retired = true;
     }
 
     pub(crate) fn ring(&self) -> &KeyRing {
@@ -188,7 +196,7 @@ impl Drop for Room {
     }
 }
 
-/// Does the jobs until the supervisor is gone. Removes the file if nothing is left in it.
+/// Does the jobs until the supervisor is gone. Removes the file then if it is not needed.
 fn run(mut file: JournalFile, queue: &Receiver<Job>, slots: &Mutex<Slots>) {
     while let Ok(first) = queue.recv() {
         let mut batch = vec![first];
@@ -204,7 +212,8 @@ fn run(mut file: JournalFile, queue: &Receiver<Job>, slots: &Mutex<Slots>) {
             answer(job, done);
         }
     }
-    if slots.lock().written == 0 {
+    let slots = slots.lock();
+    if slots.retired && slots.written == 0 {
         drop(file.remove());
     }
 }

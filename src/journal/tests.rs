@@ -119,13 +119,14 @@ async fn an_entry_of_a_dead_process_is_found_with_its_owner() {
 }
 
 #[tokio::test]
-async fn a_journal_without_entries_is_removed_when_its_supervisor_ends() {
+async fn a_journal_without_entries_is_removed_when_its_supervisor_has_retired() {
     let folder = folder();
     let writer = started(&folder, OWNER, 4);
     let room = writer.reserve().await.unwrap();
     room.write(&entry_with("access")).await.unwrap();
     room.free();
     let unused = writer.reserve().await.unwrap();
+    writer.retire();
     drop((room, unused, writer));
     while !files(&folder).is_empty() {
         std::thread::yield_now();

@@ -36,7 +36,10 @@ pub(super) async fn retire(context: &Context, ended: bool) {
     let journal = context.journal.as_ref();
     let leaves_journal = journal.is_some_and(|journal| !ended || journal.entries() > 0);
     let presence = if leaves_journal { Presence::LeaveJournal } else { Presence::Retire };
-    write(context, presence).await;
+    let confirmed = write(context, presence).await;
+    if let Some(journal) = journal.filter(|_| confirmed && !leaves_journal) {
+        journal.retire();
+    }
 }
 
 /// Writes the presence; true if the store confirmed it.
