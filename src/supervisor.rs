@@ -138,12 +138,13 @@ impl Supervisor {
     /// memory, so call it every few seconds, not in every request.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let counts = &self.dispatcher.context.counts;
+        let Context { counts, journal, .. } = &*self.dispatcher.context;
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let mut snapshot = Snapshot {
             sessions: self.dispatcher.context.registry.slots.len(),
             exchanging: 0,
             unsaved: 0,
+            journaled: journal.as_ref().map_or(0, |journal| journal.entries()),
             scheduled: self.dispatcher.context.registry.scheduled(),
             exchanges: read(&counts.exchanges),
             establishes: read(&counts.establishes),
@@ -285,6 +286,8 @@ pub struct Snapshot {
     pub exchanging: usize,
     /// How many of them have credentials that are not saved.
     pub unsaved: usize,
+    /// Entries in the [`Journal`](crate::journal::Journal): credentials that the store may lack.
+    pub journaled: usize,
     /// Sessions that the schedule will check in the next minutes, in memory or not.
     pub scheduled: usize,
     /// Exchanges that were begun: grants, renewals and refreshes, but not revocations.

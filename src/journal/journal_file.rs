@@ -75,9 +75,11 @@ impl JournalFile {
     pub(super) fn write_head(&mut self, owner: Owner) -> io::Result<()> {
         self.write_at(0, &file_head(owner))?;
         self.file.sync_all()?;
+        // The folder too, and the one above: both may be new.
         #[cfg(unix)]
-        if let Some(folder) = self.path.parent() {
-            File::open(folder)?.sync_all()?;
+        for folder in self.path.ancestors().skip(1).take(2) {
+            let here = folder.as_os_str().is_empty();
+            File::open(if here { Path::new(".") } else { folder })?.sync_all()?;
         }
         Ok(())
     }

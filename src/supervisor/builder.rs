@@ -251,11 +251,7 @@ impl SupervisorBuilder {
         let store = PanicSafeStore::new(self.store);
         let store_context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
         let ring = prepare(&store, &store_context)?;
-        let tickets = Tickets::new(keys.clone(), USED_TICKETS);
-        let tickets = match self.application {
-            Some(name) => tickets.of_application(name),
-            None => tickets,
-        };
+        let tickets = tickets(&keys, self.application);
         let transport = Transport::new(&self.transport)?;
         let api_client = transport.api_client(self.api_client);
         api_client.check()?;
@@ -275,8 +271,8 @@ impl SupervisorBuilder {
         let providers = registered(self.providers, &resources, &self.transport)?;
         let owner = Owner(fastrand::u64(..));
         // The store's own keys if it has some, so that a journal opens wherever the records do.
-        let journal_keys = ring.clone().unwrap_or_else(|| keys.clone());
-        let journal = self.journal.map(|journal| journal.start(owner, journal_keys)).transpose()?;
+        let journal_keys = ring.as_ref().unwrap_or(&keys);
+        let journal = self.journal.map(|it| it.start(owner, journal_keys.clone())).transpose()?;
         let registry = Registry::new(&self.policy, owner, providers);
         let link = Arc::new(SupervisorLink::new());
         let mailbox: Arc<dyn Mailbox> = Arc::<SupervisorLink>::clone(&link);
@@ -304,6 +300,14 @@ impl SupervisorBuilder {
         } else {
             Err(misconfigured(NOT_STARTED))
         }
+    }
+}
+
+fn tickets(keys: &KeyRing, application: Option<String>) -> Tickets {
+    let tickets = Tickets::new(keys.clone(), USED_TICKETS);
+    match application {
+        Some(name) => tickets.of_application(name),
+        None => tickets,
     }
 }
 

@@ -16,6 +16,15 @@ pub(super) struct JournalReplay {
     dead: Vec<DeadJournal>,
 }
 
+/// How a pass over one journal ended.
+enum Pass {
+    /// Nothing is left, and the file is removed.
+    Over,
+    Later(DeadJournal),
+    /// The store did not answer.
+    StoreAway(DeadJournal),
+}
+
 /// What a pass over one journal did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Replayed {
@@ -57,10 +66,19 @@ impl JournalReplay {
 
     async fn pass(&mut self, context: &Arc<Context>) {
         self.find(context).await;
-        for journal in std::mem::take(&mut self.dead) {
-            let left = self.replay(context, journal).await;
-            self.dead.extend(left);
+        let mut journals = std::mem::take(&mut self.dead).into_iter();
+        for journal in journals.by_ref() {
+            match self.replay(context, journal).await {
+                Pass::Over => {}
+                Pass::Later(journal) => self.dead.push(journal),
+                // The others would only wait for the store one by one, and so would the start.
+                Pass::StoreAway(journal) => {
+                    self.dead.push(journal);
+                    break;
+                }
+            }
         }
+        self.dead.extend(journals);
     }
 
     /// Locks the journals of processes that have died since.
@@ -83,41 +101,28 @@ impl JournalReplay {
         }
     }
 
-    /// Replays one journal. Gives it back if something is left in it.
-    async fn replay(
-        &self,
-        context: &Arc<Context>,
-        mut journal: DeadJournal,
-    ) -> Option<DeadJournal> {
+    async fn replay(&self, context: &Arc<Context>, mut journal: DeadJournal) -> Pass {
         let read = context.tasks.spawn_blocking(move || (journal.entries(), journal)).await;
-        let (entries, mut journal) = read?;
-        let Ok(entries) = entries else { return Some(journal) };
-        let (mut replayed, mut over) = (Replayed::default(), Vec::new());
+        let Some((entries, mut journal)) = read else { return Pass::Over };
+        let Ok(entries) = entries else { return Pass::Later(journal) };
+        let (mut replayed, mut over, mut is_away) = (Replayed::default(), Vec::new(), false);
         for (slot, content) in entries {
-            let is_over = match content {
-                SlotContent::Entry(bytes) => self.entry(context, &bytes, &mut replayed).await,
-                SlotContent::Torn => {
-                    replayed.torn += 1;
-                    Ok(false)
-                }
-                SlotContent::Free => Ok(false),
-            };
-            match is_over {
+            match self.entry(context, content, &mut replayed).await {
                 Ok(true) => over.push(slot),
                 Ok(false) => {}
-                // The store is away: the other entries would only wait for it one by one.
                 Err(_) => {
-                    replayed.left += 1;
+                    is_away = true;
                     break;
                 }
             }
         }
         report(context, &mut journal, replayed);
+        let is_replayed = replayed.left == 0 && !is_away;
         // First said, and then removed: otherwise a crash in between would let the other processes
         // wait although nothing is left.
-        let is_done = replayed.left == 0 && said(context, &journal).await;
+        is_away = is_away || (is_replayed && !said(context, &journal).await);
         let work = move || {
-            if is_done {
+            if is_replayed && !is_away {
                 // If this fails, the next pass finds the file again, with entries that count no more.
                 drop(journal.remove());
                 return None;
@@ -127,17 +132,29 @@ impl JournalReplay {
             }
             Some(journal)
         };
-        context.tasks.spawn_blocking(work).await.flatten()
+        match context.tasks.spawn_blocking(work).await.flatten() {
+            None => Pass::Over,
+            Some(journal) if is_away => Pass::StoreAway(journal),
+            Some(journal) => Pass::Later(journal),
+        }
     }
 
     /// Sends one entry to the store. True if the store needs it no more.
     async fn entry(
         &self,
         context: &Arc<Context>,
-        bytes: &[u8],
+        content: SlotContent,
         replayed: &mut Replayed,
     ) -> Result<bool, StoreError> {
-        let entry = match Entry::open(bytes, self.writer.ring()) {
+        let bytes = match content {
+            SlotContent::Entry(bytes) => bytes,
+            SlotContent::Torn => {
+                replayed.torn += 1;
+                return Ok(false);
+            }
+            SlotContent::Free => return Ok(false),
+        };
+        let entry = match Entry::open(&bytes, self.writer.ring()) {
             Ok(entry) => entry,
             Err(fault) => {
                 replayed.left += 1;

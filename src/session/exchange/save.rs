@@ -79,6 +79,10 @@ pub(super) async fn until_saved(context: &Context, slot: &Arc<Slot>) {
     for attempt in 1.. {
         // Read anew in each round: the next exchange may have saved these, or have newer ones.
         let Some(unsaved) = slot.unsaved() else { return };
+        if attempt > 1 && !unsaved.is_journaled() {
+            // The disk may have failed for a moment. Without the entry, a kill loses the token.
+            write_to_journal(context, slot).await;
+        }
         let pause = context.policy.save_backoff.wait(attempt, fastrand::f64());
         tokio::select! {
             () = context.clock.sleep(pause) => {}

@@ -359,10 +359,7 @@ impl Simulation {
             }
             Step::TakeOver { claim, hold, hold_of_dead } => {
                 let claim = self.granted(claim)?.attempt.claim;
-                let (hold, hold_of_dead) = (seconds(hold), seconds(hold_of_dead));
-                let (hold_of_journal, hold_back) = (hold + hold_of_dead, Duration::ZERO);
-                let take_over = TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back };
-                Statement::TakeOver(take_over)
+                Statement::TakeOver(take_over(claim, seconds(hold), seconds(hold_of_dead)))
             }
             Step::Close { owner, known } => {
                 let (claim, lease) = (self.fresh(), seconds(20));
@@ -486,4 +483,9 @@ impl Simulation {
         let place = self.granted.len().checked_sub(after + 1)?;
         self.granted.get(place).copied()
     }
+}
+
+fn take_over(claim: ClaimId, hold: Duration, hold_of_dead: Duration) -> TakeOver {
+    let (hold_of_journal, hold_back) = (hold + hold_of_dead, Duration::ZERO);
+    TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back }
 }
