@@ -67,6 +67,16 @@ fn an_entry_opens_as_it_was_written() {
 }
 
 #[test]
+fn a_journal_has_the_usual_number_of_entries_and_at_least_one() {
+    let folder = folder();
+    let entries = |journal: &Journal| format!("{journal:?}");
+    let journal = Journal::open(folder.path()).unwrap();
+    let expected = format!("Journal {{ max_entries: {JOURNAL_ENTRIES}, .. }}");
+    assert_eq!(entries(&journal), expected);
+    assert_eq!(entries(&journal.max_entries(0)), "Journal { max_entries: 1, .. }");
+}
+
+#[test]
 fn an_entry_that_was_changed_does_not_open() {
     let sealed = entry_with("access").seal(&ring(1)).unwrap();
     for at in 0..sealed.len() {

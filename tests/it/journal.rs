@@ -12,10 +12,13 @@ use session_warden::journal::Journal;
 use session_warden::provider::Rotation;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{ClaimId, Close, Holder, MemoryStore, Owner, Phase, Statement, Store};
-use session_warden::testing::{Faults, ManualClock, Reply, Script, ScriptedProvider, StoreCall};
+use session_warden::testing::{
+    CrashPoint, CrashPoints, Fate, Faults, ManualClock, Reply, Script, ScriptedProvider, StoreCall,
+};
 use tempfile::TempDir;
 
 use crate::fixtures::{Fixture, kind};
+use crate::secret_scan::{SECRET, files_with_secret};
 use crate::support::{LIFE, SECOND, session, until};
 
 /// A folder, a store and a clock, which outlive the processes that use them.
@@ -29,6 +32,7 @@ struct Machine {
 struct Process {
     fixture: Fixture<ScriptedProvider>,
     script: Script,
+    points: CrashPoints,
 }
 
 /// What a process has.
@@ -54,13 +58,13 @@ impl Machine {
     async fn process(&self, with: With) -> Process {
         let provider: ScriptedProvider =
             ScriptedProvider::new().lifetime(LIFE).rotation(with.rotation);
-        let script = provider.script();
+        let (script, points) = (provider.script(), CrashPoints::new());
         let set = |builder: session_warden::supervisor::SupervisorBuilder, faults: &Faults| {
             if let Some(call) = with.fails {
                 faults.fail_always(call, true);
             }
             let keys = KeyRing::new(with.key, MasterKey::from([7; 32]));
-            let builder = builder.key_ring(keys);
+            let builder = builder.key_ring(keys).crash_points(&points);
             match with.entries {
                 Some(entries) => builder.journal(self.journal().max_entries(entries)),
                 None => builder,
@@ -68,7 +72,7 @@ impl Machine {
         };
         let at = (&self.store, &self.clock);
         let fixture = Fixture::start_at_with("p", provider, at, set).await;
-        Process { fixture, script }
+        Process { fixture, script, points }
     }
 
     fn journal(&self) -> Journal {
@@ -344,6 +348,33 @@ async fn without_a_free_entry_nothing_is_sent_and_valid_tokens_are_served() {
     faults.fail_always(StoreCall::Commit, false);
     process.fixture.clock.advance(30 * SECOND).await;
     assert_eq!(second.refresh().await.unwrap().generation(), 2);
+}
+
+#[tokio::test]
+async fn an_exchange_that_panics_after_its_entry_was_written_has_its_tokens_saved() {
+    let machine = Machine::new();
+    let process = machine.process(JOURNAL).await;
+    let session = &process.fixture.session;
+    let _ = session.establish(()).await.unwrap();
+    process.points.arm(CrashPoint::Journaled, Fate::Panic);
+    assert_eq!(session.refresh().await.unwrap_err().kind(), ErrorKind::RetryLater);
+    assert_eq!(process.fixture.supervisor.snapshot().journaled, 1);
+    process.fixture.clock.advance(30 * SECOND).await;
+    assert_eq!((process.fixture.record().await.generation, process.script.refreshes()), (2, 1));
+    assert_eq!(process.fixture.supervisor.snapshot().journaled, 0);
+}
+
+#[tokio::test]
+async fn no_token_is_in_clear_in_the_journal() {
+    let machine = Machine::new();
+    let process = machine.process(JOURNAL).await;
+    let Fixture { supervisor, session, faults, .. } = &process.fixture;
+    let _ = session.establish(()).await.unwrap();
+    process.script.refresh(Reply::IssueAs(format!("{SECRET}0123456789"), Some(LIFE)));
+    faults.fail_always(StoreCall::Commit, true);
+    assert!(session.refresh().await.unwrap().expose_secret().contains(SECRET));
+    assert_eq!(supervisor.snapshot().journaled, 1);
+    assert_eq!(files_with_secret(machine.folder.path()), [""; 0]);
 }
 
 #[tokio::test]
