@@ -23,6 +23,9 @@ pub enum CrashPoint {
     Sent,
     /// After the new credentials are read, and before they are saved.
     Received,
+    /// After the new credentials are in the [journal](crate::journal), and before they are saved. An
+    /// exchange without a journal has no such step.
+    Journaled,
     /// After the new credentials are saved, and before a caller has the outcome.
     Committed,
     /// After all waiting callers have the outcome.

@@ -6,6 +6,7 @@
 //! | [`middleware`] | call APIs with tokens | adapters for HTTP clients, origins, resends, redirects |
 //! | [`operations`] | run a backend | events, status, alerts, change of secrets and keys, shutdown |
 //! | [`replicas`] | run several machines | PostgreSQL, failures of replicas and of the database, operations |
+//! | [`journal`] | survive a store that is away | the journal: tokens on the local disk, its costs and failures |
 //! | [`metrics`] | watch a backend | the feature `metrics`: all metrics and their labels |
 //! | [`security`] | review security | secrets, the transport, limits of the protection |
 //! | [`oauth2`] | connect a server of OAuth 2.0 | settings, logins, servers that need more settings, presets |
@@ -48,6 +49,10 @@ pub mod operations {
 
 pub mod replicas {
     #![doc = include_str!("guide/replicas.md")]
+}
+
+pub mod journal {
+    #![doc = include_str!("guide/journal.md")]
 }
 
 pub mod middleware {

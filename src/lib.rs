@@ -40,6 +40,7 @@ pub mod error;
 pub mod event;
 pub mod guide;
 pub mod health;
+pub mod journal;
 pub mod key;
 mod log;
 // What is measured is unused if nothing records it.

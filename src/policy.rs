@@ -100,6 +100,13 @@ pub struct Policy {
     /// response that it may still get. The start refuses a policy in which they are shorter than
     /// that.
     pub takeover_grace: Duration,
+    /// How long other processes wait after the end of a [`lease`](Self::lease) before they take over
+    /// the refresh of its holder, if the server rotates strictly and the holder keeps a
+    /// [`Journal`](crate::journal::Journal). The wait ends as soon as another process has replayed
+    /// that journal. Without a journal, only [`takeover_grace`](Self::takeover_grace) counts; with
+    /// one, the longer of the two. Defaults to 120 s because a program that was killed, or whose
+    /// machine was started again, is usually running again by then.
+    pub journal_hold: Duration,
     /// How long the user may take to give the second factor. Defaults to 10 min because vendors'
     /// challenges are valid for 10 to 15 min.
     pub challenge_ttl: Duration,
@@ -136,6 +143,7 @@ impl Default for Policy {
             source_timeout: Duration::from_secs(5),
             lease: Duration::from_secs(20),
             takeover_grace: Duration::from_secs(45),
+            journal_hold: Duration::from_secs(120),
             challenge_ttl: Duration::from_secs(600),
             login_ttl: Duration::from_secs(600),
             backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) },

@@ -208,8 +208,7 @@ impl KeyRing {
     }
 }
 
-/// For stores that write to a disk.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+/// For what is written to a disk.
 impl KeyRing {
     /// Whether its key exists only in this process.
     pub(crate) fn is_generated(&self) -> bool {
@@ -222,6 +221,7 @@ impl KeyRing {
     }
 
     /// The number of the key that seals.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn sealing_number(&self) -> u32 {
         self.keys().sealing.0
     }
@@ -229,6 +229,7 @@ impl KeyRing {
     /// The key that seals, and the numbers below it, in order. Keys with higher numbers are left
     /// out: they may seal in other processes already, and two processes would reseal each other's
     /// records without end.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn succession(&self) -> Succession {
         let keys = self.keys();
         let (to, numbers) = (keys.sealing.0, keys.opening.iter().map(|(number, _)| *number));
@@ -353,10 +354,6 @@ struct Keys {
     /// Besides it, in no order: there are two or three.
     opening: Vec<(u32, MasterKey)>,
     /// Made by [`KeyRing::generate`].
-    #[cfg_attr(
-        not(any(feature = "postgres", feature = "sqlite")),
-        expect(dead_code, reason = "a store on a disk asks")
-    )]
     generated: bool,
 }
 

@@ -193,10 +193,13 @@ use crate::seal::KeyRing;
 ///         let Tables { records, holders, .. } = &mut *self.tables.lock().await;
 ///         match presence {
 ///             Presence::Register | Presence::Renew => drop(holders.insert(owner)),
-///             Presence::Retire => {
+///             Presence::LeaveJournal => drop(holders.remove(&owner)),
+///             Presence::Retire | Presence::Replayed => {
 ///                 holders.remove(&owner);
 ///                 let leases = records.values_mut().filter_map(|record| record.lease.as_mut());
-///                 leases.filter(|it| it.owner == owner).for_each(|it| it.holder = Holder::Dead);
+///                 for lease in leases.filter(|lease| lease.owner == owner) {
+///                     (lease.holder, lease.journal) = (Holder::Dead, false);
+///                 }
 ///             }
 ///         }
 ///         Ok(())

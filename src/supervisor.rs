@@ -6,6 +6,7 @@ mod change_feed;
 mod client_call;
 mod eviction;
 mod health_report;
+mod journal_replay;
 mod login_by_ticket;
 mod presence;
 mod reconfigure;
@@ -137,12 +138,13 @@ impl Supervisor {
     /// memory, so call it every few seconds, not in every request.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let counts = &self.dispatcher.context.counts;
+        let Context { counts, journal, .. } = &*self.dispatcher.context;
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let mut snapshot = Snapshot {
             sessions: self.dispatcher.context.registry.slots.len(),
             exchanging: 0,
             unsaved: 0,
+            journaled: journal.as_ref().map_or(0, |journal| journal.entries()),
             scheduled: self.dispatcher.context.registry.scheduled(),
             exchanges: read(&counts.exchanges),
             establishes: read(&counts.establishes),
@@ -179,15 +181,17 @@ impl Supervisor {
         let context = &self.dispatcher.context;
         context.tasks.close();
         context.events.close();
-        context.tasks.wait(within, &*context.clock).await;
+        let ended = context.tasks.wait(within, &*context.clock).await;
         self.link.end();
         context.registry.refuse_all();
-        presence::retire(context).await;
-        let mut report = ShutdownReport { exchanges_cut: 0, unsaved: Vec::new() };
+        presence::retire(context, ended).await;
+        let mut report = ShutdownReport { exchanges_cut: 0, unsaved: Vec::new(), journaled: 0 };
         self.dispatcher.context.registry.slots.each(|slot| {
             report.exchanges_cut += usize::from(slot.is_busy());
-            if slot.unsaved().is_some() {
-                report.unsaved.push(slot.id().clone());
+            match slot.unsaved() {
+                Some(unsaved) if unsaved.is_journaled() => report.journaled += 1,
+                Some(_) => report.unsaved.push(slot.id().clone()),
+                None => {}
             }
         });
         report
@@ -282,6 +286,8 @@ pub struct Snapshot {
     pub exchanging: usize,
     /// How many of them have credentials that are not saved.
     pub unsaved: usize,
+    /// Entries in the [`Journal`](crate::journal::Journal): credentials that the store may lack.
+    pub journaled: usize,
     /// Sessions that the schedule will check in the next minutes, in memory or not.
     pub scheduled: usize,
     /// Exchanges that were begun: grants, renewals and refreshes, but not revocations.
@@ -320,16 +326,19 @@ pub struct Snapshot {
 pub struct ShutdownReport {
     /// Exchanges that had not ended. Their tasks go on until the process ends.
     pub exchanges_cut: usize,
-    /// Sessions whose newest credentials are only in memory. When the process ends, their users
+    /// Sessions whose newest credentials are only in memory, and not in a journal. When the process ends, their users
     /// must sign in again.
     pub unsaved: Vec<SessionId>,
+    /// Sessions whose newest credentials are only in the [`Journal`](crate::journal::Journal). The
+    /// next process with a journal in the same folder saves them.
+    pub journaled: usize,
 }
 
 impl ShutdownReport {
-    /// Whether the shutdown finished everything.
+    /// Whether the shutdown finished everything, and left nothing in the journal.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.exchanges_cut == 0 && self.unsaved.is_empty()
+        self.exchanges_cut == 0 && self.unsaved.is_empty() && self.journaled == 0
     }
 }
 

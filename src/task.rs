@@ -1,7 +1,6 @@
 //! Tasks: the only module that spawns, so that every task has an owner that waits for it.
 
 use std::future::Future;
-#[cfg(feature = "sqlite")]
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -168,7 +167,6 @@ pub(crate) fn spawn_here(task: impl Future<Output = ()> + Send + 'static) -> boo
 
 /// Starts a thread for work that blocks, outside any runtime. `body` itself must notify its waiters
 /// when it ends.
-#[cfg(feature = "sqlite")]
 pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(name.to_owned());
     // The handle is dropped on purpose: a join would block a runtime.

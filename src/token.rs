@@ -2,6 +2,8 @@
 //!
 //! Callers get a [`PermissionToken`]. A session keeps [`Tokens`] and [`Credentials`].
 
+pub(crate) mod credentials_codec;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

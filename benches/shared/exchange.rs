@@ -29,6 +29,7 @@ pub(crate) async fn exchange(
         epoch: known.map(|known| known.0),
         generation: known.map_or(0, |known| known.1),
         lease: Duration::from_secs(20),
+        journal: false,
     };
     let claimed = store.apply(id, Statement::Claim(claim)).await;
     let Ok(Outcome::Done(Done { epoch, generation, fence, .. })) = claimed else {

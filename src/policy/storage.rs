@@ -54,6 +54,31 @@ pub const CLIENT_CHANGES: u32 = 8;
 /// share it. Defaults to 4,096, more than happen between two requests of one supervisor.
 pub const MEMORY_NEWS: usize = 4096;
 
+/// How many entries a [`Journal`](crate::journal::Journal) has, unless
+/// [`max_entries`](crate::journal::Journal::max_entries) says otherwise. Defaults to 1,024, which is
+/// 64 MiB: more exchanges than most backends run at the same time.
+pub const JOURNAL_ENTRIES: usize = 1024;
+
+/// How many bytes an entry of a journal has on the disk. Credentials that do not fit are saved
+/// without the journal. Defaults to 64 KiB because the tokens of most servers take less than 8 KiB.
+pub const JOURNAL_SLOT: usize = 64 * 1024;
+
+/// How many entries of a journal share one fsync. Defaults to 64, which is 4 MiB: a fraction of a
+/// second also on a slow disk.
+pub const JOURNAL_BATCH: usize = 64;
+
+/// How many journals of dead processes a supervisor replays at the same time. Defaults to 256
+/// because each of them is an open file, and a machine runs a handful of processes.
+pub const JOURNAL_FILES: usize = 256;
+
+/// How often a process tries to create its journal file. Defaults to 16 because a try fails only if
+/// another process looks for journals of dead processes at the same instant.
+pub const JOURNAL_FILE_TRIES: usize = 16;
+
+/// How often a supervisor looks for journals of dead processes in the folder of its own. Defaults to
+/// 30 s: four looks within a [`journal_hold`](super::Policy::journal_hold) of 120 s.
+pub const JOURNAL_POLL: Duration = Duration::from_secs(30);
+
 /// How many records that other processes changed are loaded at once. Defaults to 256, some 250 KB
 /// with their tokens: a load that a caller waits for has no more than that before it.
 pub const READ_PAGE: usize = 256;

@@ -76,6 +76,7 @@ impl Policy {
             (self.source_timeout, "Policy::source_timeout"),
             (self.lease, "Policy::lease"),
             (self.takeover_grace, "Policy::takeover_grace"),
+            (self.journal_hold, "Policy::journal_hold"),
             (self.challenge_ttl, "Policy::challenge_ttl"),
             (self.login_ttl, "Policy::login_ttl"),
         ])

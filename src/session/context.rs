@@ -25,6 +25,7 @@ use crate::crash::Steps;
 use crate::error::Error;
 use crate::event::{AffectedProvider, Event, EventKind, Publisher};
 use crate::health::{Condition, LatestCount};
+use crate::journal::JournalWriter;
 use crate::key::SessionId;
 use crate::log::LogLimit;
 use crate::measurements::Measurements;
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) counts: Counts,
     pub(crate) resources: Arc<Resources>,
     pub(crate) keys: KeyRing,
+    /// Where new credentials are written before they are saved, if the application has set one.
+    pub(crate) journal: Option<Arc<JournalWriter>>,
     pub(crate) registry: Registry,
     pub(crate) mailbox: Arc<dyn Mailbox>,
     pub(crate) load_queue: LoadQueue,

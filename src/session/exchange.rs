@@ -43,6 +43,7 @@ use crate::client::admission::{ExchangeKind, ScheduledPermit};
 use crate::clock::{BootTime, Now};
 use crate::crash::{CrashPoint, Steps};
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::journal::Room;
 use crate::log::log_session;
 use crate::provider::erased::ErasedIssued;
 use crate::provider::{ExchangeError, FailureClass, Rotation};
@@ -253,7 +254,7 @@ impl Exchange {
         // the first after an outage that this request still meets, so it proves nothing.
         self.other_success_at = self.client.admission.other_success_at(self.slot.id());
         let (answer, sent) = self.send(&mut claimed, grant, held).await;
-        let Claimed { attempt, permit, .. } = claimed;
+        let Claimed { attempt, permit, room, .. } = claimed;
         // Drop the permit before the save: a slow store must not hold up other sessions.
         drop(permit);
         match answer {
@@ -261,7 +262,7 @@ impl Exchange {
                 self.steps.at(CrashPoint::Received);
                 let (credentials, from) =
                     from_record::arrived(credentials, sent, self.context.now());
-                self.issued(intent, attempt, credentials, from).await
+                self.issued(intent, (attempt, room), credentials, from).await
             }
             Ok(ErasedIssued::Challenge(challenge)) => {
                 // Settle before the user is asked: the user may take longer than the lease.
@@ -272,7 +273,7 @@ impl Exchange {
             Err(mut failed) => match (intent, failed.take_refresh_token()) {
                 (Intent::Refresh, Some(refresh)) => {
                     self.steps.at(CrashPoint::Received);
-                    self.refresh_token_only((attempt, refresh), failed, sent).await
+                    self.refresh_token_only((attempt, room, refresh), failed, sent).await
                 }
                 (_, _) => self.failed(intent, attempt, failed, sent).await,
             },
@@ -283,37 +284,38 @@ impl Exchange {
     async fn issued(
         &self,
         intent: Intent,
-        attempt: Attempt,
+        (attempt, room): (Attempt, Option<Room>),
         credentials: Credentials,
         from: Now,
     ) -> End {
         let epoch = if intent == Intent::Establish { self.epoch + 1 } else { self.epoch };
         let counters = (epoch, self.base + 1);
         let held = from_record::held(&self.client, Arc::new(credentials), counters, from);
-        match self.save(intent, attempt, held.clone()).await {
+        match self.save(intent, (attempt, room), held.clone()).await {
             None => End::Active(held),
             Some(superseded) => End::TokensSuperseded(superseded),
         }
     }
 
-    /// Keeps the credentials in the slot, saves them and publishes them. Returns them if another
+    /// Keeps the credentials in the slot, writes them to the journal, saves and publishes them. Returns them if another
     /// process has closed or replaced the session.
     async fn save(
         &self,
         intent: Intent,
-        attempt: Attempt,
+        (attempt, room): (Attempt, Option<Room>),
         held: CredentialState,
     ) -> Option<SupersededTokens> {
         let Self { context, slot, .. } = self;
-        let now = context.now().boot;
-        let ends = from_record::ends(&held, now, context.policy(slot).ahead);
+        let now = context.now();
+        let ends = from_record::ends(&held, now.boot, context.policy(slot).ahead);
         let credentials = Arc::clone(&held.credentials);
         let commit = Commit { intent, epoch: self.epoch, attempt, credentials, ends };
         // Keep them first: the server has spent the old token, so this is the only copy. If the
         // task panics from here on, its guard has them saved.
-        slot.keep_unsaved(Unsaved::new(commit, now));
+        slot.keep_unsaved(Unsaved::new(commit, now, room));
         // Step before the save: `Saved` and `Unsaved` publish the credentials of `Issued`.
         context.apply(slot, Input::Issued(held));
+        save::write_to_journal(context, slot).await;
         save::in_time(context, slot).await
     }
 

@@ -231,24 +231,42 @@ pub(super) fn held_back<C>(
     stored: &Stored<C>,
     lease: &Lease,
 ) -> Duration {
-    let (hold, hold_of_dead) = holds(context, rotation);
-    match lease.holder {
-        Holder::Alive => hold.saturating_sub(stored.silent_for().unwrap_or_default()),
-        Holder::Dead => hold_of_dead.saturating_sub(stored.now.boot.since(lease.from)),
-    }
+    let holds = holds(context, rotation);
+    let silent_for = stored.silent_for().unwrap_or_default();
+    let left = match lease.holder {
+        Holder::Alive => holds.alive.saturating_sub(silent_for),
+        Holder::Dead => holds.dead.saturating_sub(stored.now.boot.since(lease.from)),
+    };
+    if lease.journal { left.max(holds.journal.saturating_sub(silent_for)) } else { left }
 }
 
-/// How long to wait for the refresh of another holder: after the end of its lease, and after the
-/// start of its claim if the holder is dead. With strict rotation, the holder gets time to return
-/// with the response; if it is dead, the server gets time to process its request. With any other
-/// rotation there is no wait, because the server's grace would pass meanwhile.
-pub(super) fn holds(context: &Context, rotation: Rotation) -> (Duration, Duration) {
+/// How long a process waits for another holder's refresh.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Holds {
+    /// After the end of the lease, if the holder may be alive.
+    pub(super) alive: Duration,
+    /// After the start of the claim, if the holder is dead.
+    pub(super) dead: Duration,
+    /// After the end of the lease, if the answer may be in the holder's journal.
+    pub(super) journal: Duration,
+}
+
+/// How long to wait for the refresh of another holder. With strict rotation, the holder gets time to
+/// return with the response, or its successor to replay the journal; if it is dead, the server gets
+/// time to process its request. With any other rotation there is no wait, because the server's grace
+/// would pass meanwhile.
+pub(super) fn holds(context: &Context, rotation: Rotation) -> Holds {
+    let policy = &context.policy;
     match rotation {
-        Rotation::Strict => (context.policy.takeover_grace, context.policy.attempt_budget * 2),
+        Rotation::Strict => Holds {
+            alive: policy.takeover_grace,
+            dead: policy.attempt_budget * 2,
+            journal: policy.journal_hold,
+        },
         Rotation::Static
         | Rotation::Idempotent(_)
         | Rotation::Fork(_)
-        | Rotation::NewestOnly(_) => (Duration::ZERO, Duration::ZERO),
+        | Rotation::NewestOnly(_) => Holds::default(),
     }
 }
 

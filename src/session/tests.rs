@@ -71,6 +71,7 @@ pub(super) fn core_and_slot(
         counts: Counts::default(),
         resources,
         keys,
+        journal: None,
         registry,
         mailbox,
         load_queue: LoadQueue::default(),

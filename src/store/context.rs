@@ -40,6 +40,13 @@ pub enum Presence {
     Register,
     /// The supervisor is still running.
     Renew,
-    /// The supervisor is shutting down in good order.
+    /// The supervisor is shutting down in good order. It leaves nothing in a journal.
     Retire,
+    /// The supervisor is shutting down, and its [journal](crate::journal) holds credentials that
+    /// the store lacks, or may still get some. It no longer counts as running, but the claims in its
+    /// name stay as they are, because another supervisor may replay the journal.
+    LeaveJournal,
+    /// Another supervisor has found that this one has ended, and has saved all that its journal
+    /// held. For the store, this is the same as [`Retire`](Self::Retire).
+    Replayed,
 }

@@ -129,6 +129,7 @@ fn claim_record<C>(found: Option<Record<C>>, floor: Floor, claim: &Claim, now: N
         from: now.boot,
         until: now.boot.after(claim.lease),
         holder: Holder::Alive,
+        journal: claim.journal,
     });
     put_lease(record)
 }
@@ -324,6 +325,8 @@ fn end_silent_claim<C>(mut record: Record<C>, take_over: &TakeOver, now: Now) ->
         Holder::Alive => lease.until.after(take_over.hold),
         Holder::Dead => lease.from.after(take_over.hold_of_dead),
     };
+    let replayed_by = lease.until.after(take_over.hold_of_journal);
+    let free = if lease.journal { free.max(replayed_by) } else { free };
     if now.boot < free {
         let (left, found) = (free.since(now.boot), Stored { record, now });
         return answer(Outcome::Wait { left, found });
@@ -381,6 +384,7 @@ fn close_session<C>(mut record: Record<C>, close: &Close, now: Now) -> Decision<
         from: now.boot,
         until: now.boot.after(close.lease),
         holder: Holder::Alive,
+        journal: false,
     });
     if record.lease.is_some() {
         record.fence = record.version;

@@ -23,17 +23,20 @@ pub(super) fn decode_phase(code: i64) -> Option<Phase> {
     [Vacant, Active, InDoubt, Lost, Closed].into_iter().find(|of| encode_phase(*of) == code)
 }
 
-pub(super) fn encode_intent(intent: Intent) -> i64 {
-    match intent {
+/// The intent of a claim, and whether its owner keeps a journal.
+pub(super) fn encode_intent(intent: Intent, journal: bool) -> i64 {
+    let code = match intent {
         Intent::Establish => 0,
         Intent::Refresh => 1,
         Intent::Revoke => 2,
-    }
+    };
+    if journal { code + 3 } else { code }
 }
 
-pub(super) fn decode_intent(code: i64) -> Option<Intent> {
+pub(super) fn decode_intent(code: i64) -> Option<(Intent, bool)> {
     let all = [Intent::Establish, Intent::Refresh, Intent::Revoke];
-    all.into_iter().find(|of| encode_intent(*of) == code)
+    let mut all = all.into_iter().flat_map(|intent| [(intent, false), (intent, true)]);
+    all.find(|(intent, journal)| encode_intent(*intent, *journal) == code)
 }
 
 pub(super) fn encode_lost_reason(reason: LostReason) -> i64 {

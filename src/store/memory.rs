@@ -234,11 +234,12 @@ impl Tables {
         match presence {
             Presence::Register => drop(self.holders.insert(owner)),
             Presence::Renew => {}
-            Presence::Retire => {
+            Presence::LeaveJournal => drop(self.holders.remove(&owner)),
+            Presence::Retire | Presence::Replayed => {
                 self.holders.remove(&owner);
                 for lease in self.records.values_mut().filter_map(|record| record.lease.as_mut()) {
                     if lease.owner == owner {
-                        lease.holder = Holder::Dead;
+                        (lease.holder, lease.journal) = (Holder::Dead, false);
                     }
                 }
             }

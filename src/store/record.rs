@@ -245,6 +245,9 @@ pub struct Lease {
     pub until: BootTime,
     /// Whether the owner has ended, as far as the store knows.
     pub holder: Holder,
+    /// Whether the answer may be in the owner's [journal](crate::journal). No longer set when the
+    /// owner has retired, or when another supervisor has replayed its journal.
+    pub journal: bool,
 }
 
 /// Whether the owner of a claim has ended. See the examples of [`Lease`] and
@@ -254,7 +257,7 @@ pub enum Holder {
     /// The store does not know that the owner has ended. The owner may be at work, may hang, or may
     /// have ended without a notice to the store.
     Alive,
-    /// The owner has retired, or its process has ended.
+    /// The owner has retired, its process has ended, or its journal was replayed.
     Dead,
 }
 

@@ -6,7 +6,6 @@
 //! thread sees only sealed bytes. A close moves credentials to the outbox, and the store seals them
 //! again for that column. The columns in clear are authenticated by a tag over the whole row.
 
-mod credentials_codec;
 mod row_tags;
 
 use std::borrow::Cow;
@@ -20,7 +19,7 @@ use super::statement::Outcome;
 use super::{StoreError, StoreErrorKind};
 use crate::key::SessionId;
 use crate::seal::{AeadContext, KeyRing, OpenFault, key_number_of};
-use crate::token::Credentials;
+use crate::token::{Credentials, credentials_codec};
 
 /// Why a record cannot be sealed or opened. It is the cause, [`source`](std::error::Error::source),
 /// of a [`StoreError`], whose own text says what to do. It holds no secret.

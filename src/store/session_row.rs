@@ -246,7 +246,7 @@ impl<'r> SessionRow<'r> {
             phase: encode_phase(record.phase),
             lease_claim: lease.map(|lease| lease.claim.0.cast_signed()),
             lease_owner: lease.map(|lease| lease.owner.0.cast_signed()),
-            lease_intent: lease.map(|lease| encode_intent(lease.intent)),
+            lease_intent: lease.map(|lease| encode_intent(lease.intent, lease.journal)),
             lease_from: lease_columns.map(|lease_columns| lease_columns.from),
             lease_until: lease_columns.map(|lease_columns| lease_columns.until),
             made_base: made.map(|made| encode_counter(made.base)),
@@ -411,19 +411,21 @@ impl<'r> SessionRow<'r> {
         }
     }
 
-    /// The lease with these times and this state of its holder.
+    /// The lease with these times and this state of its holder. `replayed` says that nothing of
+    /// the owner is in a journal any more.
     pub(super) fn lease(
         &self,
         (from, until): (BootTime, BootTime),
-        holder: Holder,
+        (holder, replayed): (Holder, bool),
     ) -> Result<Option<Lease>, RowFault> {
         let Some(claim) = self.lease_claim else { return Ok(None) };
         let (owner, intent) = (self.lease_owner, self.lease_intent.and_then(decode_intent));
-        let (Some(owner), Some(intent)) = (owner, intent) else {
+        let (Some(owner), Some((intent, journal))) = (owner, intent) else {
             return Err(RowFault::Malformed);
         };
         let (claim, owner) = (ClaimId(claim.cast_unsigned()), Owner(owner.cast_unsigned()));
-        Ok(Some(Lease { claim, owner, intent, from, until, holder }))
+        let journal = journal && !replayed;
+        Ok(Some(Lease { claim, owner, intent, from, until, holder, journal }))
     }
 
     /// Refuses a form that this version does not read.

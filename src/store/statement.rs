@@ -110,6 +110,8 @@ pub struct Claim {
     pub generation: u64,
     /// How long the lease holds.
     pub lease: Duration,
+    /// Whether the owner writes the answer into a [journal](crate::journal) before it commits.
+    pub journal: bool,
 }
 
 /// A claim whose lease is to be lengthened.
@@ -213,6 +215,9 @@ pub struct TakeOver {
     /// How long after the claim was written it stays, if its holder is known to be dead. Renewals
     /// do not count.
     pub hold_of_dead: Duration,
+    /// How long after the end of the lease it stays, if its holder may have the answer in a
+    /// [journal](crate::journal) that nobody has replayed ([`Lease::journal`](super::Lease::journal)).
+    pub hold_of_journal: Duration,
     /// How long after the take-over no refresh can be claimed, if the claim was for one: its
     /// request may still be on its way. Zero if the caller has waited that long already.
     pub hold_back: Duration,

@@ -14,6 +14,7 @@ use crate::crash::Steps;
 use crate::error::{Error, ErrorKind, Result, quoted};
 use crate::event::Publisher;
 use crate::health::LatestCount;
+use crate::journal::Journal;
 use crate::key::ProviderName;
 use crate::log::LogLimit;
 use crate::measurements::{Measurements, Unmeasured};
@@ -70,6 +71,7 @@ pub struct SupervisorBuilder {
     /// Only the feature `reqwest` can set it.
     api_client: Option<ConfigureApiClient>,
     keys: Option<KeyRing>,
+    journal: Option<Journal>,
     application: Option<String>,
     providers: Vec<(String, Owns, Register)>,
     steps: Steps,
@@ -96,6 +98,7 @@ impl SupervisorBuilder {
             transport: TransportConfig::default(),
             api_client: None,
             keys: None,
+            journal: None,
             application: None,
             providers: Vec::new(),
             steps: Steps::default(),
@@ -142,6 +145,14 @@ impl SupervisorBuilder {
     /// on a disk refuses to start.
     pub fn key_ring(mut self, keys: KeyRing) -> Self {
         self.keys = Some(keys);
+        self
+    }
+
+    /// Writes new tokens to this journal before they are saved in the store. Defaults to no journal:
+    /// if the process is killed while the store is away, the tokens that it could not save are lost.
+    /// See the chapter [`journal`](crate::guide::journal).
+    pub fn journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
         self
     }
 
@@ -240,11 +251,7 @@ impl SupervisorBuilder {
         let store = PanicSafeStore::new(self.store);
         let store_context = StoreContext::new(keys.clone(), Arc::clone(&self.clock));
         let ring = prepare(&store, &store_context)?;
-        let tickets = Tickets::new(keys.clone(), USED_TICKETS);
-        let tickets = match self.application {
-            Some(name) => tickets.of_application(name),
-            None => tickets,
-        };
+        let tickets = tickets(&keys, self.application);
         let transport = Transport::new(&self.transport)?;
         let api_client = transport.api_client(self.api_client);
         api_client.check()?;
@@ -263,6 +270,9 @@ impl SupervisorBuilder {
         });
         let providers = registered(self.providers, &resources, &self.transport)?;
         let owner = Owner(fastrand::u64(..));
+        // The store's own keys if it has some, so that a journal opens wherever the records do.
+        let journal_keys = ring.as_ref().unwrap_or(&keys);
+        let journal = self.journal.map(|it| it.start(owner, journal_keys.clone())).transpose()?;
         let registry = Registry::new(&self.policy, owner, providers);
         let link = Arc::new(SupervisorLink::new());
         let mailbox: Arc<dyn Mailbox> = Arc::<SupervisorLink>::clone(&link);
@@ -276,6 +286,7 @@ impl SupervisorBuilder {
             counts: Counts::default(),
             resources,
             keys,
+            journal,
             registry,
             mailbox,
             load_queue: LoadQueue::default(),
@@ -289,6 +300,14 @@ impl SupervisorBuilder {
         } else {
             Err(misconfigured(NOT_STARTED))
         }
+    }
+}
+
+fn tickets(keys: &KeyRing, application: Option<String>) -> Tickets {
+    let tickets = Tickets::new(keys.clone(), USED_TICKETS);
+    match application {
+        Some(name) => tickets.of_application(name),
+        None => tickets,
     }
 }
 

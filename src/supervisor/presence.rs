@@ -25,13 +25,21 @@ pub(super) async fn run(context: Arc<Context>) {
         let confirmed = write(&context, presence).await;
         presence = if confirmed { Presence::Renew } else { Presence::Register };
     }
-    context.tasks.wait(Duration::MAX, &*context.clock).await;
-    retire(&context).await;
+    let ended = context.tasks.wait(Duration::MAX, &*context.clock).await;
+    retire(&context, ended).await;
 }
 
-/// Says that the supervisor ends, so that no other process waits for claims that it left.
-pub(super) async fn retire(context: &Context) {
-    write(context, Presence::Retire).await;
+/// Says that the supervisor ends, so that no other process waits for claims that it left. If its
+/// journal has entries, or may still get some because not all exchanges have ended, others must wait
+/// for the process that replays it.
+pub(super) async fn retire(context: &Context, ended: bool) {
+    let journal = context.journal.as_ref();
+    let leaves_journal = journal.is_some_and(|journal| !ended || journal.entries() > 0);
+    let presence = if leaves_journal { Presence::LeaveJournal } else { Presence::Retire };
+    let confirmed = write(context, presence).await;
+    if let Some(journal) = journal.filter(|_| confirmed && !leaves_journal) {
+        journal.retire();
+    }
 }
 
 /// Writes the presence; true if the store confirmed it.

@@ -10,7 +10,8 @@ use super::supervisor_actor::SupervisorActor;
 use super::supervisor_link::SupervisorLink;
 use super::supervisor_message::SupervisorMessage;
 use super::{
-    change_feed, eviction, presence, reseal, samples, scheduler, session_count, shared_clients,
+    change_feed, eviction, journal_replay, presence, reseal, samples, scheduler, session_count,
+    shared_clients,
 };
 use crate::event::{Event, EventKind};
 use crate::measurements::RestartedActor;
@@ -28,6 +29,9 @@ pub(crate) async fn start(
     ring: Option<KeyRing>,
 ) -> bool {
     presence::write(context, Presence::Register).await;
+    // Before the first claim: an exchange with the old token would end the session that a journal
+    // can save.
+    let replay = journal_replay::first_pass(context).await;
     // Before the first exchange, so that this one does not use a client that others stopped.
     let seen = shared_clients::read(context).await;
     let Some((actor, ended)) = spawn(context).await else { return false };
@@ -48,6 +52,9 @@ pub(crate) async fn start(
     context.tasks.spawn_detached(load::run(Arc::clone(context)));
     context.tasks.spawn_detached(eviction::run(Arc::clone(context)));
     context.tasks.spawn_detached(presence::run(Arc::clone(context)));
+    if let Some(replay) = replay {
+        context.tasks.spawn_detached(replay.run(Arc::clone(context)));
+    }
     context.tasks.spawn_detached(shared_clients::run(Arc::clone(context), seen));
     if context.measurements.is_on() {
         context.tasks.spawn_detached(samples::run(Arc::clone(context)));

@@ -169,6 +169,7 @@ macro_rules! store_suite_cases {
             taking_over {
                 a_claim_is_not_taken_over_before_its_lease_and_its_hold_have_ended,
                 a_dead_holder_is_waited_for_from_its_claim_on,
+                what_may_be_in_a_journal_is_waited_for_until_that_is_replayed,
                 a_silent_refresh_is_in_doubt,
                 a_silent_refresh_of_what_is_lost_provisionally_is_in_doubt,
                 a_silent_establish_leaves_what_was_before_as_suspect,

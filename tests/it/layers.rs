@@ -47,6 +47,7 @@ const TABLE: &[Room] = &[
     // `task` because a database file is worked on by a thread, and only `task` makes one.
     // `transport` because connections to a database use the same TLS.
     room("store", &["log", "measurements", "seal", "task", "transport", "leaves"]),
+    room("journal", &["seal", "store", "task", "leaves"]),
     room("event", &["log", "measurements", "leaves"]),
     room("health", &["leaves"]),
     room(
@@ -62,6 +63,7 @@ const TABLE: &[Room] = &[
             "seal",
             "event",
             "health",
+            "journal",
             "log",
             "measurements",
             "task",
@@ -86,6 +88,7 @@ const TABLE: &[Room] = &[
             "seal",
             "event",
             "health",
+            "journal",
             "log",
             "measurements",
             "task",

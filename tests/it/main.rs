@@ -36,6 +36,7 @@ mod invariants;
 mod ioffice;
 mod iot;
 mod isolation;
+mod journal;
 mod layers;
 mod lifecycle;
 mod listing;

@@ -257,6 +257,7 @@ fn statements() -> [Statement; 12] {
             claim: ClaimId(3),
             hold,
             hold_of_dead,
+            hold_of_journal: hold,
             hold_back: hold_of_dead,
         }),
         Statement::Close(close),
@@ -273,7 +274,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn claim() -> Claim {
     let (id, owner, intent) = (ClaimId(3), Owner(1), Intent::Refresh);
-    Claim { id, replaces: None, owner, intent, epoch: Some(1), generation: 1, lease: SECOND }
+    let (replaces, epoch, lease, journal) = (None, Some(1), SECOND, true);
+    Claim { id, replaces, owner, intent, epoch, generation: 1, lease, journal }
 }
 
 fn commit() -> Commit {

@@ -26,6 +26,7 @@ mod crowd;
 pub mod database;
 mod front;
 mod history;
+mod journals;
 pub mod orders;
 mod pauses;
 pub mod process_fixture;

@@ -206,6 +206,7 @@ impl Run {
                     epoch: found.as_ref().filter(|r| r.phase != Phase::Vacant).map(|r| r.epoch),
                     generation: generation.saturating_sub(*stale),
                     lease: LEASE,
+                    journal: *own,
                 })
             }
             Step::Renew { attempt } => {
@@ -224,7 +225,13 @@ impl Run {
             }
             Step::TakeOver { attempt } => {
                 let (claim, hold) = (claim(attempt)?.attempt.claim, SECOND);
-                Statement::TakeOver(TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold })
+                Statement::TakeOver(TakeOver {
+                    claim,
+                    hold,
+                    hold_of_dead: hold,
+                    hold_of_journal: 2 * hold,
+                    hold_back: hold,
+                })
             }
             Step::Again { back } => self.again(id, *back)?,
             Step::Delete => Statement::Delete,

@@ -75,7 +75,7 @@ pub async fn found(store: &impl Store, id: &SessionId) -> Record {
 pub fn claim(owner: Owner, intent: Intent, known: Option<(u64, u64)>) -> Claim {
     let (id, replaces) = (ClaimId(fastrand::u64(..)), None);
     let (epoch, generation) = (known.map(|known| known.0), known.map_or(0, |known| known.1));
-    Claim { id, replaces, owner, intent, epoch, generation, lease: LEASE }
+    Claim { id, replaces, owner, intent, epoch, generation, lease: LEASE, journal: false }
 }
 
 /// The attempt under a claim that was granted.
@@ -106,8 +106,10 @@ pub fn close(generation: u64) -> Statement {
 
 /// By a process that waits only for the end of the lease, or of its holder.
 pub fn take_over(claim: ClaimId) -> Statement {
-    let (hold, hold_of_dead) = (Duration::ZERO, Duration::ZERO);
-    Statement::TakeOver(TakeOver { claim, hold, hold_of_dead, hold_back: hold })
+    let hold = Duration::ZERO;
+    let (hold_of_dead, hold_of_journal, hold_back) = (hold, hold, hold);
+    let take_over = TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back };
+    Statement::TakeOver(take_over)
 }
 
 /// The outcome, which must be `Done`.

@@ -49,7 +49,9 @@ impl Exchange {
         let credentials = self.client.provider.bind(*tokens);
         match self.claim(Intent::Establish, on_conflict, ClaimPurpose::Adoption).await {
             Ok(Some(Claimed { at, attempt, .. })) => {
-                (self.issued(Intent::Establish, attempt, credentials, at).await, false)
+                // Without the journal: the caller still has the tokens.
+                let end = self.issued(Intent::Establish, (attempt, None), credentials, at).await;
+                (end, false)
             }
             Ok(None) => (End::Superseded { sent: false }, true),
             Err(failed) => (self.fails(failed), false),

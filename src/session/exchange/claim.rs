@@ -5,14 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::{claimed_elsewhere, not_admitted};
+use super::failure::{claimed_elsewhere, no_room, not_admitted};
 use super::{Exchange, save, superseded_tokens};
 use crate::client::admission::{Entrant, ExchangeKind, Lane, Permit};
-use crate::clock::{BootTime, Now};
+use crate::clock::{BootTime, Now, timeout};
 use crate::crash::CrashPoint;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::journal::{JournalFault, Room};
+use crate::log::log_session;
 use crate::policy::{CLAIM_POLL, CLAIM_POLL_CAP};
-use crate::session::from_record;
+use crate::session::from_record::{self, Holds};
 use crate::session::machine::{Class, ExternalChange, Failure, Input, State};
 use crate::store::{
     Attempt, Claim, ClaimId, Done, Intent, Lease, Outcome, Phase, Renew, Statement, Stored,
@@ -25,6 +27,8 @@ pub(super) struct Claimed {
     pub(super) at: Now,
     pub(super) attempt: Attempt,
     pub(super) permit: Option<Permit>,
+    /// Room in the journal for the answer, if there is a journal.
+    pub(super) room: Option<Room>,
 }
 
 /// What to do if the store has another record than expected.
@@ -78,18 +82,25 @@ impl Exchange {
                 ClaimPurpose::Exchange => Some(self.admit().await?),
                 ClaimPurpose::Adoption | ClaimPurpose::Import => None,
             };
-            let (id, at, outcome) = self.write_claim(intent).await?;
+            // The room comes before the claim: if the disk is full, nothing may be sent, because
+            // the answer could not be kept. It comes after the permit, because the wait for that
+            // may be long, and other exchanges need the room.
+            let room = match &permit {
+                Some(_) => self.reserve_room().await?,
+                None => None,
+            };
+            let (id, at, outcome) = self.write_claim(intent, room.is_some()).await?;
             match outcome {
                 Outcome::Done(Done { epoch, generation, fence, .. }) => {
                     (self.epoch, self.base) = (epoch, generation);
                     self.found = None;
                     let attempt = Attempt { base: generation, fence, claim: id };
-                    return Ok(Some(Claimed { at, attempt, permit }));
+                    return Ok(Some(Claimed { at, attempt, permit, room }));
                 }
                 refused @ (Outcome::Conflict(_) | Outcome::Leased(_) | Outcome::Wait { .. }) => {
-                    // Drop the permit before the wait for another process: that process may hang,
-                    // and this client's other sessions need the permit.
-                    drop(permit);
+                    // Drop both before the wait for another process: that process may hang, and
+                    // other sessions need them.
+                    drop((permit, room));
                     if !self.should_claim_again(refused, (intent, on_conflict), last).await? {
                         return Ok(None);
                     }
@@ -125,6 +136,26 @@ impl Exchange {
         Ok(permit)
     }
 
+    /// Reserves room in the journal for the answer; `None` if there is no journal.
+    async fn reserve_room(&self) -> Result<Option<Room>, Failure> {
+        let Self { context, slot, .. } = self;
+        let Some(journal) = &context.journal else { return Ok(None) };
+        let room = timeout(&*context.clock, context.policy.store_timeout, journal.reserve()).await;
+        match room.unwrap_or(Err(JournalFault::Slow)) {
+            Ok(room) => Ok(Some(room)),
+            Err(fault) => {
+                log_session!(
+                    context.log_limit(),
+                    warn,
+                    slot.id(),
+                    "the journal has no room for an answer, so nothing is sent",
+                    cause = %fault
+                );
+                Err(no_room(fault))
+            }
+        }
+    }
+
     fn lane(&self) -> Lane {
         match self.kind {
             ExchangeKind::Grant => Lane::SignIn,
@@ -136,7 +167,11 @@ impl Exchange {
     }
 
     /// Claims the session. Uses the id of the last claim again if the store did not answer it.
-    async fn write_claim(&self, intent: Intent) -> Result<(ClaimId, Now, Outcome), Failure> {
+    async fn write_claim(
+        &self,
+        intent: Intent,
+        journal: bool,
+    ) -> Result<(ClaimId, Now, Outcome), Failure> {
         let Self { context, slot, .. } = self;
         let now = context.now();
         // The slot keeps the id before the store gets it: if this task panics or the store does
@@ -144,7 +179,7 @@ impl Exchange {
         let (id, replaces, asked) = slot.begin_claim(now);
         let (owner, lease) = (context.owner, context.policy.lease);
         let (epoch, generation) = (self.known, self.base);
-        let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
+        let claim = Claim { id, replaces, owner, intent, epoch, generation, lease, journal };
         let mut outcome = self.written(Statement::Claim(claim)).await?;
         if matches!(outcome, Outcome::Done(_)) && asked.boot < now.boot {
             // An earlier request may have written this claim, so its lease may be nearly over.
@@ -279,7 +314,8 @@ impl Exchange {
             // the session is then in doubt, and this refresh waits until the retry is safe.
             return Ok(NextStep::Read);
         }
-        let (hold, hold_of_dead) = match lease.intent {
+        let Holds { alive: hold, dead: hold_of_dead, journal: hold_of_journal } = match lease.intent
+        {
             Intent::Refresh if both_refresh => from_record::holds(context, self.rotation),
             Intent::Refresh | Intent::Establish | Intent::Revoke => Default::default(),
         };
@@ -290,7 +326,8 @@ impl Exchange {
             true => from_record::held_back(context, self.rotation, found, &lease),
             false => Duration::ZERO,
         };
-        let take_over = TakeOver { claim: lease.claim, hold, hold_of_dead, hold_back };
+        let claim = lease.claim;
+        let take_over = TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back };
         let take_over = context.store.apply(slot.id(), Statement::TakeOver(take_over));
         match self.stored(take_over).await? {
             Outcome::Wait { .. } => Ok(NextStep::Read),

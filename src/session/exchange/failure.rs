@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::client::admission::Rejected;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
+use crate::journal::JournalFault;
 use crate::provider::{ExchangeError, FailureClass, Rotation};
 use crate::session::context::Context;
 use crate::session::machine::{self, Class, Failure, Retry};
@@ -49,4 +50,15 @@ pub(super) fn claimed_elsewhere(wait: Duration) -> Failure {
         .about("another process is refreshing or establishing the session")
         .with_outcome(ExchangeOutcome::NotSent);
     Failure { class: Class::Harmless, error, wait }
+}
+
+pub(super) fn no_room(fault: JournalFault) -> Failure {
+    let error = Error::new(ErrorKind::RetryLater)
+        .about(
+            "the journal has no room for the server's answer; free space on its disk, or wait until \
+             the store works again",
+        )
+        .with_source(fault)
+        .with_outcome(ExchangeOutcome::NotSent);
+    Failure { class: Class::Harmless, error, wait: Duration::ZERO }
 }

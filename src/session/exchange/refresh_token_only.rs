@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{End, Exchange};
 use crate::clock::Now;
+use crate::journal::Room;
 use crate::provider::ExchangeError;
 use crate::session::from_record;
 use crate::session::machine::{self, Settled, State};
@@ -15,7 +16,7 @@ impl Exchange {
     /// former refresh token, so it is saved as after a refresh that succeeded.
     pub(super) async fn refresh_token_only(
         &mut self,
-        (attempt, refresh): (Attempt, Access),
+        (attempt, room, refresh): (Attempt, Option<Room>, Access),
         failed: ExchangeError,
         sent: Now,
     ) -> End {
@@ -38,7 +39,7 @@ impl Exchange {
         let counters = (self.epoch, self.base + 1);
         let issued = from_record::held(client, Arc::new(credentials), counters, sent);
         let held = machine::with_former_token(issued, former, &failure, &at);
-        match self.save(Intent::Refresh, attempt, held).await {
+        match self.save(Intent::Refresh, (attempt, room), held).await {
             None => End::RefreshTokenOnly(failure.error),
             Some(superseded) => End::TokensSuperseded(superseded),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::superseded_tokens::{self, SupersededTokens};
 use crate::clock::timeout;
 use crate::crash::CrashPoint;
+use crate::journal::JournalFault;
 use crate::log::log_session;
 use crate::session::context::Context;
 use crate::session::machine::Input;
@@ -36,6 +37,28 @@ pub(super) async fn in_time(context: &Arc<Context>, slot: &Arc<Slot>) -> Option<
     None
 }
 
+/// Writes new credentials to the journal, if there is one, before they are sent to the store. If this
+/// fails or takes longer than [`Policy::save_timeout`](crate::policy::Policy::save_timeout), they are
+/// saved without it.
+pub(super) async fn write_to_journal(context: &Context, slot: &Arc<Slot>) {
+    let Some(unsaved) = slot.unsaved() else { return };
+    let written = unsaved.write_to_journal(slot.id());
+    let written = timeout(&*context.clock, context.policy.save_timeout, written).await;
+    match written.unwrap_or(Err(JournalFault::Slow)) {
+        Ok(true) => context.steps.at(CrashPoint::Journaled),
+        Ok(false) => {}
+        Err(fault) => {
+            log_session!(
+                context.log_limit(),
+                warn,
+                slot.id(),
+                "could not write new credentials to the journal, and saves them without it",
+                cause = %fault
+            );
+        }
+    }
+}
+
 /// Saves unsaved credentials before a claim or a close: the store compares the generation of the
 /// statement with its own. Returns the credentials if another process has closed or replaced the
 /// session.
@@ -56,6 +79,10 @@ pub(super) async fn until_saved(context: &Context, slot: &Arc<Slot>) {
     for attempt in 1.. {
         // Read anew in each round: the next exchange may have saved these, or have newer ones.
         let Some(unsaved) = slot.unsaved() else { return };
+        if attempt > 1 && !unsaved.is_journaled() {
+            // The disk may have failed for a moment. Without the entry, a kill loses the token.
+            write_to_journal(context, slot).await;
+        }
         let pause = context.policy.save_backoff.wait(attempt, fastrand::f64());
         tokio::select! {
             () = context.clock.sleep(pause) => {}

@@ -43,8 +43,13 @@ async fn claim(context: &Context, slot: &Arc<Slot>) -> Result<Claimed, Error> {
     if let Some(lease) = expired.and_then(|found| found.record.lease) {
         // Revocation is idempotent, so there is no need to wait for a request of the old holder.
         let (claim, hold) = (lease.claim, Duration::ZERO);
-        let take_over =
-            Statement::TakeOver(TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold });
+        let take_over = Statement::TakeOver(TakeOver {
+            claim,
+            hold,
+            hold_of_dead: hold,
+            hold_of_journal: hold,
+            hold_back: hold,
+        });
         stored(context, slot, take_over).await?;
         return apply_claim(context, slot).await;
     }
@@ -59,7 +64,7 @@ async fn apply_claim(context: &Context, slot: &Arc<Slot>) -> Result<Claimed, Err
     let (id, replaces, _) = slot.begin_claim(context.now());
     let (owner, lease, intent) = (context.owner, context.policy.lease, Intent::Revoke);
     let epoch = Some(epoch);
-    let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
+    let claim = Claim { id, replaces, owner, intent, epoch, generation, lease, journal: false };
     let outcome = stored(context, slot, Statement::Claim(claim)).await?;
     // Only after the store has answered: otherwise the claim may be written, and the next one must
     // use its id.

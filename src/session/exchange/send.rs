@@ -167,7 +167,7 @@ impl Exchange {
         claimed: &mut Claimed,
         answer: impl Future<Output = ProviderResult>,
     ) -> ProviderResult {
-        let Claimed { at, attempt, permit } = claimed;
+        let Claimed { at, attempt, permit, .. } = claimed;
         let clock = &*self.context.clock;
         let answer = async {
             match permit {

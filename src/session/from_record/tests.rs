@@ -92,7 +92,8 @@ impl Bench {
             BootTime::new(now.since_boot() - seconds(ago)).after(seconds(left.max(0) as u64));
         let from = BootTime::new(until.since_boot() - seconds(60));
         let owner = Owner(OWNER.0 + 1);
-        Lease { claim: ClaimId::random(), owner, intent, from, until, holder: Holder::Alive }
+        let (claim, holder, journal) = (ClaimId::random(), Holder::Alive, false);
+        Lease { claim, owner, intent, from, until, holder, journal }
     }
 
     fn after(&self, wait: u64) -> BootTime {
@@ -149,6 +150,23 @@ async fn a_refresh_whose_lease_is_over_leaves_the_session_in_doubt_and_delays_th
         assert_eq!(silent(20, Holder::Alive), bench.after(held_back.saturating_sub(20)));
         assert_eq!(silent(90, Holder::Alive), bench.after(0));
         assert_eq!(silent(0, Holder::Dead), bench.after(0), "it was sent a minute ago");
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_in_a_journal_delays_the_next_refresh_for_longer() {
+    for (rotation, held_back) in [(Rotation::Strict, 120), (Rotation::Static, 0)] {
+        let bench = Bench::new(rotation);
+        let silent = |ago: i64, holder| {
+            let lease = bench.lease(Intent::Refresh, -ago);
+            let lease = Some(Lease { holder, journal: true, ..lease });
+            bench.in_doubt(Record { lease, ..bench.record(Phase::Active, Some(0)) }).floor
+        };
+        for holder in [Holder::Alive, Holder::Dead] {
+            assert_eq!(silent(0, holder), bench.after(held_back));
+            assert_eq!(silent(20, holder), bench.after(held_back.saturating_sub(20)));
+            assert_eq!(silent(120, holder), bench.after(0));
+        }
     }
 }
 

@@ -414,7 +414,7 @@ fn only_the_credentials_that_were_saved_are_cleared() {
         let intent = crate::store::Intent::Establish;
         let ends = crate::store::Ends::default();
         let commit = crate::store::Commit { intent, epoch: 0, attempt, credentials, ends };
-        Unsaved::new(commit, bench.clock.now().boot)
+        Unsaved::new(commit, bench.clock.now(), None)
     };
     let former = Arc::new(commit());
     bench.slot.keep_unsaved(commit());

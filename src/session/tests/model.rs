@@ -206,8 +206,16 @@ fn established(credentials: Tok) -> Option<Record<Tok>> {
         }
     };
     let (owner, lease) = (Owner(1), seconds(product::LEASE));
-    let first =
-        Claim { id: claim, replaces: None, owner, intent, epoch: None, generation: 0, lease };
+    let first = Claim {
+        id: claim,
+        replaces: None,
+        owner,
+        intent,
+        epoch: None,
+        generation: 0,
+        lease,
+        journal: false,
+    };
     let record = written(None, Statement::Claim(first))?;
     let attempt = Attempt { base: 0, fence: record.fence, claim };
     let commit = Commit { intent, epoch, attempt, credentials, ends: Ends::default() };

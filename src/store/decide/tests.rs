@@ -106,6 +106,8 @@ proptest! {
                         Holder::Alive => lease.until.after(take_over.hold),
                         Holder::Dead => lease.from.after(take_over.hold_of_dead),
                     };
+                    let replayed_by = lease.until.after(take_over.hold_of_journal);
+                    let free = if lease.journal { free.max(replayed_by) } else { free };
                     take_over.claim == lease.claim && deed.now.boot >= free
                 }
                 Statement::Commit(_)
@@ -498,6 +500,7 @@ fn claims_are_above_what_a_claim_brought_from_before_the_store_went_back() {
         epoch: Some(1),
         generation: 1,
         lease: Duration::ZERO,
+        journal: false,
     };
     let record = put(record, Statement::Claim(claim));
     assert!(record.fence > 9, "{record:?}");

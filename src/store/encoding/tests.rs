@@ -5,7 +5,8 @@ fn every_code_is_read_as_what_was_written_and_others_are_not_read() {
     for code in -1..=8 {
         let is_phase = (0..=5).contains(&code) && code != 2;
         assert_eq!(decode_phase(code).map(encode_phase), is_phase.then_some(code));
-        assert_eq!(decode_intent(code).map(encode_intent), (0..=2).contains(&code).then_some(code));
+        let intent = decode_intent(code).map(|(intent, journal)| encode_intent(intent, journal));
+        assert_eq!(intent, (0..=5).contains(&code).then_some(code));
         assert_eq!(
             decode_lost_reason(code).map(encode_lost_reason),
             (0..=7).contains(&code).then_some(code)

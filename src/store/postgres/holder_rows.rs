@@ -37,10 +37,10 @@ impl Shared {
         owner: Owner,
         presence: Presence,
     ) -> Result<(), PostgresFault> {
-        let ended = presence == Presence::Retire;
+        let ended = matches!(presence, Presence::Retire | Presence::Replayed);
         {
             let mut local = self.local_owners.lock();
-            if ended {
+            if ended || presence == Presence::LeaveJournal {
                 local.remove(&owner);
             } else {
                 local.insert(owner);
@@ -48,6 +48,10 @@ impl Shared {
             if local.len() > 1 {
                 self.is_shared.store(true, Ordering::Relaxed);
             }
+        }
+        if presence == Presence::LeaveJournal {
+            // Without heartbeats it soon no longer counts as running.
+            return Ok(());
         }
         self.write_presence(owner, ended).await
     }

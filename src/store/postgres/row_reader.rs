@@ -107,7 +107,7 @@ impl Shared {
         let times = row.lease_columns()?.map_or((0, 0), |lease| (lease.from, lease.until));
         let times = (decode_boot_time(times.0), decode_boot_time(times.1));
         let holder = if ended { Holder::Dead } else { Holder::Alive };
-        let lease: Option<Lease> = row.lease(times, holder)?;
+        let lease: Option<Lease> = row.lease(times, (holder, ended))?;
         Ok(row.decode_record(lease, sealed)?)
     }
 

@@ -119,10 +119,16 @@ impl<'c> HolderTable<'c> {
     /// Writes down that a supervisor begins, goes on or ends.
     pub(super) fn presence(&mut self, owner: Owner, presence: Presence) -> Result<()> {
         let (name, owner) = (self.process_lock.name, owner.0.cast_signed());
-        let ended = presence == Presence::Retire;
+        let ended = matches!(presence, Presence::Retire | Presence::Replayed);
         match presence {
             Presence::Register | Presence::Renew => drop(self.local_owners.insert(owner)),
-            Presence::Retire => drop(self.local_owners.remove(&owner)),
+            Presence::Retire | Presence::LeaveJournal | Presence::Replayed => {
+                self.local_owners.remove(&owner);
+            }
+        }
+        if presence == Presence::LeaveJournal {
+            // The row stays: it says nothing about claims, and goes when the process has ended.
+            return Ok(());
         }
         // Whether the transaction is committed or not. The data version does not change with this
         // connection's own writes, so the cached list would seem to be current.

@@ -100,7 +100,7 @@ impl<'c> RowReader<'c> {
         row.check_form(self.shared.form)?;
         let lease_columns = row.lease_columns()?;
         let mut times = (BootTime::default(), BootTime::default());
-        let mut state = Holder::Alive;
+        let (mut state, mut ended) = (Holder::Alive, false);
         if let (Some(lease_columns), Some(owner)) = (&lease_columns, row.lease_owner) {
             let process = lease_columns.process.as_ref();
             let (holder, boot) = process.ok_or_else(StatementError::malformed)?;
@@ -109,12 +109,12 @@ impl<'c> RowReader<'c> {
                 times =
                     (decode_boot_time(lease_columns.from), decode_boot_time(lease_columns.until));
             }
-            let gone = !this_boot || self.process_lock.is_dead(holder, boot);
-            if gone || self.holder_table.has_ended(owner)? {
+            ended = self.holder_table.has_ended(owner)?;
+            if ended || !this_boot || self.process_lock.is_dead(holder, boot) {
                 state = Holder::Dead;
             }
         }
-        let lease = row.lease(times, state)?;
+        let lease = row.lease(times, (state, ended))?;
         Ok((lease_columns, lease))
     }
 }

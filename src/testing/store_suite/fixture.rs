@@ -177,8 +177,21 @@ impl Fixture {
         hold: Duration,
         hold_of_dead: Duration,
     ) -> Outcome {
-        let hold_back = Duration::ZERO;
-        self.apply(Statement::TakeOver(TakeOver { claim, hold, hold_of_dead, hold_back })).await
+        let (hold_of_journal, hold_back) = (Duration::ZERO, Duration::ZERO);
+        let take_over = TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back };
+        self.apply(Statement::TakeOver(take_over)).await
+    }
+
+    /// A take-over that waits for what may be in the holder's journal.
+    pub(super) async fn take_over_after_journal(
+        &self,
+        claim: ClaimId,
+        hold_of_journal: Duration,
+    ) -> Outcome {
+        let none = Duration::ZERO;
+        let (hold, hold_of_dead, hold_back) = (none, none, none);
+        let take_over = TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back };
+        self.apply(Statement::TakeOver(take_over)).await
     }
 
     /// A close by Alice.
@@ -294,7 +307,8 @@ pub(super) async fn at_once<T: Send + 'static>(
 pub(super) fn claim(owner: Owner, intent: Intent, known: Option<(u64, u64)>) -> Claim {
     let (epoch, generation) = known.unzip();
     let (id, generation) = (ClaimId::random(), generation.unwrap_or_default());
-    Claim { id, replaces: None, owner, intent, epoch, generation, lease: LEASE }
+    let (replaces, lease, journal) = (None, LEASE, false);
+    Claim { id, replaces, owner, intent, epoch, generation, lease, journal }
 }
 
 /// A statement that must be done.

@@ -7,7 +7,7 @@ use super::fixture::{
     too_early,
 };
 use crate::error::LostReason;
-use crate::store::{ClaimId, Holder, Intent, Outcome, Phase, Presence, SettleTo};
+use crate::store::{Claim, ClaimId, Holder, Intent, Outcome, Phase, Presence, SettleTo};
 
 pub(super) async fn a_claim_is_not_taken_over_before_its_lease_and_its_hold_have_ended(
     fixture: Fixture,
@@ -59,6 +59,38 @@ pub(super) async fn a_dead_holder_is_waited_for_from_its_claim_on(fixture: Fixtu
     assert_eq!((lease.claim, lease.holder), (of_living.id(), Holder::Alive));
     let (left, _) = too_early(other.take_over(of_living.id()).await);
     is_about(Some(left), LEASE);
+}
+
+pub(super) async fn what_may_be_in_a_journal_is_waited_for_until_that_is_replayed(
+    fixture: Fixture,
+) {
+    for owner in [ALICE, BOB] {
+        fixture.store.presence(owner, Presence::Register).await.unwrap();
+    }
+    let other = fixture.named("other");
+    let of_other = other.silently_refreshing().await;
+    assert!(!other.record().await.lease.unwrap().journal);
+    fixture.established().await;
+    let claim = fixture.next_claim(ALICE, Intent::Refresh).await;
+    let claim = Claim { lease: Duration::ZERO, journal: true, ..claim };
+    let refresh = fixture.granted_as(claim).await;
+    let lease = fixture.record().await.lease.unwrap();
+    assert_eq!((lease.holder, lease.journal), (Holder::Alive, true));
+    let (left, _) = too_early(fixture.take_over_after_journal(refresh.id(), HOUR).await);
+    is_about(Some(left), HOUR);
+    // It ends, and the journal stays.
+    fixture.store.presence(ALICE, Presence::LeaveJournal).await.unwrap();
+    let (left, _) = too_early(fixture.take_over_after_journal(refresh.id(), HOUR).await);
+    is_about(Some(left), HOUR);
+    done(other.take_over_after_journal(of_other.id(), HOUR).await);
+    // Another supervisor says it, perhaps twice.
+    for _ in 0..2 {
+        fixture.store.presence(ALICE, Presence::Replayed).await.unwrap();
+        let lease = fixture.record().await.lease.unwrap();
+        assert_eq!((lease.holder, lease.journal), (Holder::Dead, false));
+    }
+    done(fixture.take_over_after_journal(refresh.id(), HOUR).await);
+    assert_eq!(fixture.gist().await, gist(1, 1, Phase::InDoubt, "first"));
 }
 
 pub(super) async fn a_silent_refresh_is_in_doubt(fixture: Fixture) {

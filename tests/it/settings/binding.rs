@@ -113,6 +113,7 @@ async fn save_as_0_1_0_did(fixture: &OAuth2Fixture, origin: &str, refresh: &str)
         epoch,
         generation: 0,
         lease: SECOND,
+        journal: false,
     });
     let Outcome::Done(claimed) = store.apply(id, claimed).await.unwrap() else {
         panic!("the claim was not granted");

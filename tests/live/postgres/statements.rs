@@ -37,6 +37,7 @@ pub async fn establish(store: &PostgresStore, id: &SessionId, owner: Owner) {
         epoch: None,
         generation: 0,
         lease: HOUR,
+        journal: false,
     });
     let Outcome::Done(done) = store.apply(id, statement).await.unwrap() else {
         panic!("{id:?} is new")

@@ -7,9 +7,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use serde::Serialize;
 use session_warden::event::{EventKind, Events};
+use session_warden::journal::Journal;
+use session_warden::policy::Policy;
 use session_warden::provider::oauth2::{OAuth2, Password};
 use session_warden::testing::{CrashPoint, CrashPoints, Fate};
 use session_warden::transport::TransportConfig;
@@ -48,6 +52,11 @@ async fn serve() {
     let setup: Setup = serde_json::from_str(&setup).unwrap();
     // A stopped process does not see that its standard input has ended.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    if let Some(most) = setup.most_file_bytes {
+        // Lower only the soft limit, so that the test can raise it again.
+        let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Fsize) };
+        setrlimit(Resource::Fsize, limit).unwrap();
+    }
     let process = Arc::new(Process::start(&setup).await);
     process.say(0, boot_now(), None, Outcome::Done);
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -102,12 +111,16 @@ impl Process {
         let start = async || {
             let builder = Supervisor::builder()
                 .crash_points(&points)
-                .policy(policy(setup.waits))
+                .policy(Policy { journal_hold: setup.journal_hold, ..policy(setup.waits) })
                 .key_ring(keys())
                 .store(Arc::clone(&store))
                 .transport(TransportConfig::default().allow_loopback_http())
                 .provider(PROVIDER, provider.clone());
-            builder.start().await
+            let journal = setup.journal.as_ref().map(|folder| Journal::open(folder).unwrap());
+            match journal {
+                Some(journal) => builder.journal(journal).start().await,
+                None => builder.start().await,
+            }
         };
         let supervisor = until_it_is_there(start).await;
         let api = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -222,8 +235,8 @@ fn why(failed: &dyn std::error::Error) -> String {
 }
 
 fn point_of(name: &str) -> CrashPoint {
-    use CrashPoint::{BeforeClaim, Claimed, Committed, Received, Replied, Sent};
-    let all = [BeforeClaim, Claimed, Sent, Received, Committed, Replied];
+    use CrashPoint::{BeforeClaim, Claimed, Committed, Journaled, Received, Replied, Sent};
+    let all = [BeforeClaim, Claimed, Sent, Received, Journaled, Committed, Replied];
     all.into_iter().find(|point| format!("{point:?}") == name).unwrap()
 }
 

@@ -126,6 +126,9 @@ impl Crowd {
             let (rotation, logs) = (rotates, logged.then(|| logs.clone()));
             let (scope, refresh_ends_access_tokens) = (String::new(), false);
             let setup = Setup {
+                journal: None,
+                journal_hold: Duration::ZERO,
+                most_file_bytes: None,
                 database,
                 issuer,
                 api,

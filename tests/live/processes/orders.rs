@@ -89,6 +89,12 @@ pub struct Setup {
     /// Whether a refresh ends the former access token at once.
     pub refresh_ends_access_tokens: bool,
     pub waits: Waits,
+    /// The folder of its journal; none without it.
+    pub journal: Option<PathBuf>,
+    /// How long others wait for a journal.
+    pub journal_hold: Duration,
+    /// The most bytes of a file that it may write, until the test allows more.
+    pub most_file_bytes: Option<u64>,
     /// Where everything is logged; nowhere without it.
     pub logs: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! A server, a store, and processes on it.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use session_warden::SessionKey;
 use session_warden::key::{ProviderName, SessionId};
@@ -13,6 +14,9 @@ use super::orders::{Handed, Operation, Outcome, PROVIDER, Setup, TENANT, USUAL};
 use super::replica::Replica;
 use super::server::{At, Seen, Server};
 
+/// How long a journal is waited for, if a test does not say it: longer than any of them takes.
+const JOURNAL_HOLD: Duration = Duration::from_secs(600);
+
 /// The session that most tests are about.
 pub const KEY: &str = "device";
 
@@ -21,23 +25,32 @@ pub struct ProcessFixture {
     server: Server,
     setup: Setup,
     history: History,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl ProcessFixture {
     pub async fn new((store, server): At) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let database = Database::new(store, folder.path()).await;
+        Self::on(database, (store, server), folder)
+    }
+
+    /// On this database.
+    pub fn on(database: Database, (store, server): At, folder: TempDir) -> Self {
         let setup = Setup {
-            database: Database::new(store, folder.path()).await,
+            database,
             issuer: server.issuer(),
             api: server.api(),
             rotation: server.rotates(),
             scope: server.scope().to_owned(),
             refresh_ends_access_tokens: server.ends_access_tokens(),
             waits: USUAL,
+            journal: None,
+            journal_hold: JOURNAL_HOLD,
+            most_file_bytes: None,
             logs: None,
         };
-        Self { store, server, setup, history: History::default(), _folder: folder }
+        Self { store, server, setup, history: History::default(), folder }
     }
 
     pub fn server(&self) -> &Server {
@@ -51,6 +64,23 @@ impl ProcessFixture {
     /// One more process.
     pub async fn process(&self) -> Replica {
         Replica::start(&self.setup, &self.history).await
+    }
+
+    /// One more process, with a journal on this volume.
+    pub async fn process_on(&self, volume: &str) -> Replica {
+        self.process_with(|setup| setup.journal = Some(self.folder.path().join(volume))).await
+    }
+
+    /// One more process, set up otherwise.
+    pub async fn process_with(&self, change: impl FnOnce(&mut Setup)) -> Replica {
+        let mut setup = self.setup.clone();
+        change(&mut setup);
+        Replica::start(&setup, &self.history).await
+    }
+
+    /// Where volumes are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A process that has made the session of [`KEY`].

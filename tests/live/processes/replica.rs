@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use session_warden::testing::{CrashPoint, Fate};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -129,6 +129,12 @@ impl Replica {
         took
     }
 
+    /// Allows files of any size from now on.
+    pub fn allow_large_files(&self) {
+        let limit = Rlimit { current: None, maximum: None };
+        prlimit(Some(self.pid), Resource::Fsize, limit).expect("it is a child of this process");
+    }
+
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_pid().unsigned_abs()
     }
@@ -202,7 +208,11 @@ fn retried_after(outcome: &Outcome) -> Option<u64> {
 
 fn spawn(setup: &Setup) -> Child {
     let program = std::env::current_exe().expect("a test program has a path");
-    Command::new(program)
+    // A write beyond a limit of the file size then fails, as one on a full disk does, instead of
+    // ending the process.
+    Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(program)
         .args([NAME, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
         .env(SETUP, serde_json::to_string(setup).unwrap())
         .stdin(Stdio::piped())

@@ -84,7 +84,13 @@ impl Model {
     fn claim_revocation(&mut self, w: &mut World, p: usize, how: Claiming) {
         if let Claiming::TakeOver(claim) = how {
             let hold = Duration::ZERO;
-            let take_over = TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold };
+            let take_over = TakeOver {
+                claim,
+                hold,
+                hold_of_dead: hold,
+                hold_of_journal: hold,
+                hold_back: hold,
+            };
             match self.store(w, Statement::TakeOver(take_over)) {
                 Some(_) => w.processes[p].work = Work::Revoke(Claiming::Again),
                 None => self.revocation_failed(w, p),
@@ -95,7 +101,7 @@ impl Model {
         let (id, replaces, _) = w.begin_claim(p);
         let (owner, lease) = (Owner(w.processes[p].owner), seconds(LEASE));
         let (epoch, intent) = (Some(epoch), Intent::Revoke);
-        let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
+        let claim = Claim { id, replaces, owner, intent, epoch, generation, lease, journal: false };
         let Some(outcome) = self.store(w, Statement::Claim(claim)) else {
             return self.revocation_failed(w, p);
         };

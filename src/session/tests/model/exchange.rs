@@ -9,7 +9,7 @@ use super::world::{Ending, Exchange, Phase, Reply, Request, Sent, Time, Tok, Wor
 use super::{Mutation, seconds};
 use crate::error::{Error, ErrorKind};
 use crate::policy::CLAIM_POLL_CAP;
-use crate::session::from_record;
+use crate::session::from_record::{self, Holds};
 use crate::session::machine::{
     self, Class, ExternalChange, Failure, Input, Retry, Settled, State, StepContext,
 };
@@ -92,7 +92,7 @@ impl Model {
         let lease = seconds(LEASE);
         let owner = Owner(w.processes[p].owner);
         let (intent, epoch, generation) = (x.intent, x.known, x.base);
-        let claim = Claim { id, replaces, owner, intent, epoch, generation, lease };
+        let claim = Claim { id, replaces, owner, intent, epoch, generation, lease, journal: false };
         let Some(mut outcome) = self.store(w, Statement::Claim(claim)) else {
             self.fail(w, p, harmless(Duration::ZERO), w.now);
             return false;
@@ -212,7 +212,8 @@ impl Model {
         if both_refresh && !w.processes[p].state.is_tried_in_doubt() {
             return Some(NextStep::Read);
         }
-        let (hold, hold_of_dead) = match lease.intent {
+        let Holds { alive: hold, dead: hold_of_dead, journal: hold_of_journal } = match lease.intent
+        {
             Intent::Refresh if both_refresh => self.product.holds(),
             Intent::Refresh | Intent::Establish | Intent::Revoke => Default::default(),
         };
@@ -220,7 +221,8 @@ impl Model {
             true => self.product.held_back(found, &lease),
             false => Duration::ZERO,
         };
-        let take_over = TakeOver { claim: lease.claim, hold, hold_of_dead, hold_back };
+        let claim = lease.claim;
+        let take_over = TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back };
         Some(match self.store(w, Statement::TakeOver(take_over))? {
             Outcome::Wait { .. } => NextStep::Read,
             Outcome::Done(_) | Outcome::Conflict(_) | Outcome::Leased(_) => NextStep::Claim,

@@ -10,8 +10,9 @@ use crate::clock::{BootTime, Clock, Coarse, Now, Sleep};
 use crate::policy::{Backoff, Policy, UnclassifiedAnswers};
 use crate::provider::Rotation;
 use crate::session::context::Context;
+use crate::session::from_record::{self, Holds};
 use crate::session::machine::{CredentialState, MachinePolicy, Settled, StepContext};
-use crate::session::{from_record, tests};
+use crate::session::tests;
 use crate::store::{Lease, Owner, Record, Stored};
 use crate::token::{Access, Credentials, Tokens};
 
@@ -134,7 +135,7 @@ impl Product {
         from_record::held(&self.client, self.credentials(tok), counters, now)
     }
 
-    pub(super) fn holds(&self) -> (Duration, Duration) {
+    pub(super) fn holds(&self) -> Holds {
         from_record::holds(&self.context, Rotation::Strict)
     }
 

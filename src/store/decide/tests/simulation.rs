@@ -16,6 +16,9 @@ use crate::store::statement::{
     SettleTo, Statement, Suspect, TakeOver,
 };
 
+/// The owner whose claims say that it keeps a journal.
+const KEEPS_JOURNAL: Owner = Owner(2);
+
 /// What happens next. A claim is named by how many were granted after it, a time is in seconds.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -333,7 +336,10 @@ impl Simulation {
                 let (epoch, generation) = (counters.map(|of| of.0), counters.unwrap_or_default().1);
                 let replaces = replaces.and_then(|claim| self.granted(claim));
                 let replaces = replaces.map(|granted| granted.attempt.claim);
-                Statement::Claim(Claim { id, replaces, owner, intent, epoch, generation, lease })
+                let journal = owner == KEEPS_JOURNAL;
+                let claim =
+                    Claim { id, replaces, owner, intent, epoch, generation, lease, journal };
+                Statement::Claim(claim)
             }
             Step::Renew { claim, lease } => {
                 let claim = self.granted(claim)?.attempt.claim;
@@ -353,9 +359,7 @@ impl Simulation {
             }
             Step::TakeOver { claim, hold, hold_of_dead } => {
                 let claim = self.granted(claim)?.attempt.claim;
-                let (hold, hold_of_dead) = (seconds(hold), seconds(hold_of_dead));
-                let hold_back = Duration::ZERO;
-                Statement::TakeOver(TakeOver { claim, hold, hold_of_dead, hold_back })
+                Statement::TakeOver(take_over(claim, seconds(hold), seconds(hold_of_dead)))
             }
             Step::Close { owner, known } => {
                 let (claim, lease) = (self.fresh(), seconds(20));
@@ -479,4 +483,9 @@ impl Simulation {
         let place = self.granted.len().checked_sub(after + 1)?;
         self.granted.get(place).copied()
     }
+}
+
+fn take_over(claim: ClaimId, hold: Duration, hold_of_dead: Duration) -> TakeOver {
+    let (hold_of_journal, hold_back) = (hold + hold_of_dead, Duration::ZERO);
+    TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back }
 }

@@ -148,6 +148,7 @@ async fn with_one(builder: &SqliteBuilder) {
         epoch: None,
         generation: 0,
         lease: Duration::from_secs(20),
+        journal: false,
     };
     let claimed = store.apply(&only, Statement::Claim(claim)).await.unwrap();
     let Outcome::Done(done) = claimed else { panic!("{claimed:?}") };

@@ -220,6 +220,7 @@ async fn what_version_1_sealed_is_sealed_anew_with_the_next_write_and_goes_on() 
         epoch: Some(1),
         generation: 2,
         lease: Duration::from_secs(20),
+        journal: false,
     };
     let granted = store.apply(&id("active"), Statement::Claim(claim)).await.unwrap();
     let Outcome::Done(done) = granted else { panic!("{granted:?}") };
@@ -317,6 +318,7 @@ async fn nobody_writes_a_newer_form_than_the_oldest_living_holder_reads() {
             epoch: None,
             generation: 0,
             lease: Duration::from_secs(20),
+            journal: false,
         };
         store.apply(&id(name), Statement::Claim(claim)).await?;
         let sql = "SELECT form FROM session WHERE token_id = ?1";

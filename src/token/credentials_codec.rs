@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
+use super::{Access, Credentials, Tokens};
 use crate::secret::Secret;
-use crate::token::{Access, Credentials, Tokens};
 
 /// Credentials are padded to a multiple of this, because the length of a token can reveal its
 /// server and its kind.
@@ -18,7 +18,7 @@ const PADDING: usize = 256;
 const VERSION: u8 = 1;
 
 /// `None` if a part has 4 GB.
-pub(super) fn encode(credentials: &Credentials) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn encode(credentials: &Credentials) -> Option<Zeroizing<Vec<u8>>> {
     let tokens = &credentials.tokens;
     // Allocated at its full size, because a buffer that grows leaves an unwiped copy behind.
     let mut out = Zeroizing::new(Vec::with_capacity(max_bytes(credentials)));
@@ -37,7 +37,7 @@ pub(super) fn encode(credentials: &Credentials) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// `None` if [`encode()`] did not write it.
-pub(super) fn decode(plain: &[u8]) -> Option<Credentials> {
+pub(crate) fn decode(plain: &[u8]) -> Option<Credentials> {
     let mut rest = plain.strip_prefix(&[VERSION])?;
     let (access, refresh) = (take_access(&mut rest)?, take_access(&mut rest)?);
     let token_secret = take_optional(&mut rest)?.map(Into::into);
