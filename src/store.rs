@@ -54,7 +54,8 @@ pub use self::memory::MemoryStore;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::pages::StaleKey;
 pub use self::pages::{
-    Change, Changes, Cursor, Due, DuePage, Listed, News, RecordFilter, Resealed,
+    Change, Changes, Cursor, Due, DuePage, Ended, Listed, News, RecordFilter, RemovedEnded,
+    Resealed,
 };
 pub(crate) use self::panic_safe::PanicSafeStore;
 pub use self::record::{
@@ -338,6 +339,31 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError>;
+
+    /// Reads at most `limit` records of sessions that [ended](Record::ended_at) at least `keep` ago, in
+    /// the order of [`Ended`], beginning after `after`, and does
+    /// [`Statement::RemoveEnded`] on each of them. Skips records that cannot be read. Several
+    /// supervisors may do this at the same time. Returns `None` if the store does not remove ended
+    /// sessions. A wrapper must pass the call on.
+    ///
+    /// A store must not make a caller's statement wait behind a whole page for longer than some
+    /// milliseconds. A supervisor asks once an hour: page by page, with pauses, to the end.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if records could not be read or removed; some of them may be removed.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped. Records that are removed by then stay so.
+    async fn remove_ended(
+        &self,
+        _keep: Duration,
+        _after: Option<&Ended>,
+        _limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        Ok(None)
+    }
 
     /// Reads at most `limit` changes that were made after `since`, for example by other processes
     /// on the same file. `since` is the cursor of the last result. With `None`, the result has a

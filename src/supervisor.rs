@@ -12,6 +12,7 @@ mod reconfigure;
 mod reported_clients;
 mod reseal;
 mod restart_tracker;
+mod retention;
 mod samples;
 mod scheduler;
 mod session_count;

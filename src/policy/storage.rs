@@ -84,6 +84,22 @@ pub const RESEAL_PAUSE: Duration = Duration::from_millis(250);
 /// processes have the new key.
 pub const RESEAL_AGAIN: Duration = Duration::from_secs(3600);
 
+/// How often a supervisor removes the records of sessions that ended longer ago than
+/// [`keep_ended`](super::Policy::keep_ended). Defaults to 1 h, which does not matter beside 90 days.
+pub const ENDED_EVERY: Duration = Duration::from_secs(3600);
+
+/// How many of these records a supervisor removes at once. Defaults to 128, which takes some
+/// milliseconds.
+pub const ENDED_PAGE: usize = 128;
+
+/// The pause before each of these pages. Defaults to 250 ms: a million records take half an hour, and
+/// a caller waits for one page at most.
+pub const ENDED_PAUSE: Duration = Duration::from_millis(250);
+
+/// The shortest [`keep_ended`](super::Policy::keep_ended). Defaults to 1 h: an exchange that began
+/// before the end of the session has ended by then, and callers have learned that the session ended.
+pub const ENDED_KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
+
 /// How many records [`copy_store`](crate::store::copy_store()) reads at once. Defaults to 256, some
 /// 250 KB with their tokens.
 pub const COPY_PAGE: usize = 256;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
-    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
-    StoreErrorKind, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
+    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, Statement, Store,
+    StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 use crate::clock::{BootTime, Clock};
 use crate::key::{ProviderName, SessionId};
@@ -135,6 +135,7 @@ impl Statement {
             Self::Reschedule(_) => "reschedule",
             Self::Restore(_) => "restore",
             Self::Import(_) => "import",
+            Self::RemoveEnded { .. } => "remove_ended",
             Self::Delete => "delete",
         }
     }
@@ -195,6 +196,15 @@ impl Store for MeasuredStore {
         limit: usize,
     ) -> ListPage {
         self.measured("list", self.store.list(filter, after, limit)).await
+    }
+
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        self.measured("remove_ended", self.store.remove_ended(keep, after, limit)).await
     }
 
     /// Not timed, because a store may wait until there is a change.

@@ -147,6 +147,55 @@ impl RecordFilter {
     }
 }
 
+/// A session that has ended, as a position in the order in which sessions ended. See the example of
+/// [`RemovedEnded`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ended {
+    /// The record's [`ended_at`](Record::ended_at), by the store's clock.
+    pub at: SystemTime,
+    /// The session.
+    pub id: SessionId,
+}
+
+/// What one call of [`remove_ended`](super::Store::remove_ended) did.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::store::{Ended, MemoryStore, RemovedEnded, Store};
+/// # use session_warden::{SessionKey, Supervisor, testing::ScriptedProvider};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = MemoryStore::new();
+/// # let builder = Supervisor::builder().store(store.clone());
+/// # let supervisor = builder.provider("fake", ScriptedProvider::new()).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// # let session = sessions.session(SessionKey::single("device-17")?);
+/// # let _ = session.establish(()).await?;
+/// # let _ = session.revoke().await?;
+///
+/// // The store has one session, which was revoked. A tool removes all ended sessions at once.
+/// let (keep, mut after, mut count) = (Duration::ZERO, None::<Ended>, 0);
+/// loop {
+///     let page = store.remove_ended(keep, after.as_ref(), 100).await?;
+///     let RemovedEnded { removed, next } = page.expect("this store removes ended sessions");
+///     count += removed.len();
+///     after = next;
+///     if after.is_none() {
+///         break;
+///     }
+/// }
+/// assert_eq!((count, store.len()), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedEnded {
+    /// The records that were removed, with their last counters.
+    pub removed: Vec<News>,
+    /// The value to pass as `after` in the next call. `None` if there are no more.
+    pub next: Option<Ended>,
+}
+
 /// What one call of [`reseal`](super::Store::reseal) did. See the example of
 /// [`StaleKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

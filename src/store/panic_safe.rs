@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
-    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
-    StoreErrorKind, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
+    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, Statement, Store,
+    StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -95,6 +95,15 @@ impl Store for PanicSafeStore {
         limit: usize,
     ) -> ListPage {
         catch(async { self.0.list(filter, after, limit).await }).await
+    }
+
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        catch(async { self.0.remove_ended(keep, after, limit).await }).await
     }
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {

@@ -42,6 +42,7 @@ mod change_feed;
 mod client_rows;
 mod connections;
 mod database_clock;
+mod ended_records;
 mod holder_rows;
 mod known_rows;
 mod list_pages;
@@ -83,9 +84,9 @@ use self::write_lane::{Job, Lane, MAX_QUEUE};
 use super::record_cipher::{RecordCipher, RowTags, SealedColumn};
 use super::resealing::{self, ResealPositions};
 use super::{
-    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
-    Outcome, Owner, Presence, RecordFilter, Resealed, StaleKey, Statement, Store, StoreContext,
-    StoreError, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
+    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, StaleKey, Statement,
+    Store, StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::key::{ProviderName, SessionId};
@@ -385,6 +386,15 @@ impl Store for PostgresStore {
         self.0.shared.list(filter, after, limit).await
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        Ok(Some(self.0.shared.remove_ended(keep, after, limit).await?))
+    }
+
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         Ok(Some(self.0.shared.changes(since, limit).await?))
     }
@@ -420,6 +430,7 @@ fn lane_of<C>(statement: &Statement<C>) -> Lane {
         | Statement::Lose(_)
         | Statement::Restore(_)
         | Statement::Import(_)
+        | Statement::RemoveEnded { .. }
         | Statement::Delete => Lane::Commits,
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
-    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
-    StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
+    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, Statement, Store,
+    StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::key::{ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -60,6 +60,15 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         limit: usize,
     ) -> ListPage {
         (**self).list(filter, after, limit).await
+    }
+
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        (**self).remove_ended(keep, after, limit).await
     }
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {

@@ -38,6 +38,7 @@ mod busy_retry;
 mod change_log;
 mod columns;
 mod database;
+mod ended_records;
 mod file_permissions;
 mod free_space;
 mod holder_table;
@@ -75,8 +76,9 @@ use self::worker_job::JobKind;
 use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
 use super::resealing::{self, ResealPositions};
 use super::{
-    Changes, Cursor, Due, DuePage, ListPage, Listed, Outcome, Owner, Presence, Record,
-    RecordFilter, Resealed, Statement, Store, StoreContext, StoreError, StoreResult, Stored,
+    Changes, Cursor, Due, DuePage, Ended, ListPage, Listed, Outcome, Owner, Presence, Record,
+    RecordFilter, RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError, StoreResult,
+    Stored,
 };
 use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{ProviderName, SessionId};
@@ -350,6 +352,15 @@ impl Store for SqliteStore {
         self.0.worker.call(JobKind::Read, work).await
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        Ok(Some(ended_records::remove(&self.0.worker, keep, after, limit).await?))
+    }
+
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         let since = since.cloned();
         let read = move |db: &mut Database<'_>| {
@@ -373,7 +384,10 @@ impl Store for SqliteStore {
 /// Those whose content no server would give again are durable.
 fn job_kind<C>(statement: &Statement<C>) -> JobKind {
     match statement {
-        Statement::Claim(_) | Statement::Renew(_) | Statement::TakeOver(_) => JobKind::Claim,
+        Statement::Claim(_)
+        | Statement::Renew(_)
+        | Statement::TakeOver(_)
+        | Statement::RemoveEnded { .. } => JobKind::Claim,
         Statement::Settle(_) | Statement::Suspect(_) | Statement::Reschedule(_) => JobKind::Write,
         Statement::Commit(_)
         | Statement::Close(_)

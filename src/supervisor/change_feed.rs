@@ -56,7 +56,7 @@ pub(super) async fn run(context: Arc<Context>) {
     }
 }
 
-fn pass_on(context: &Context, news: Option<Vec<News>>) {
+pub(super) fn pass_on(context: &Context, news: Option<Vec<News>>) {
     let Some(news) = news else {
         context.registry.slots.each(|slot| context.external_change(slot, None));
         return;

@@ -10,7 +10,8 @@ use super::supervisor_actor::SupervisorActor;
 use super::supervisor_link::SupervisorLink;
 use super::supervisor_message::SupervisorMessage;
 use super::{
-    change_feed, eviction, presence, reseal, samples, scheduler, session_count, shared_clients,
+    change_feed, eviction, presence, reseal, retention, samples, scheduler, session_count,
+    shared_clients,
 };
 use crate::event::{Event, EventKind};
 use crate::measurements::RestartedActor;
@@ -44,6 +45,7 @@ pub(crate) async fn start(
     if let Some(ring) = ring {
         context.tasks.spawn_detached(reseal::run(Arc::clone(context), ring));
     }
+    context.tasks.spawn_detached(retention::run(Arc::clone(context)));
     context.tasks.spawn_detached(change_feed::run(Arc::clone(context)));
     context.tasks.spawn_detached(load::run(Arc::clone(context)));
     context.tasks.spawn_detached(eviction::run(Arc::clone(context)));

@@ -51,6 +51,7 @@ mod public_api;
 mod quotas;
 mod reach;
 mod renewal;
+mod retention;
 mod saving;
 mod schedule;
 mod secret_leaks;

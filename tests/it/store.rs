@@ -16,10 +16,10 @@ use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
     Attempt, Changes, Claim, ClaimId, ClientChange, ClientKey, ClientOutcome, ClientPage, Close,
-    Commit, Cursor, Done, Due, DuePage, Ends, Import, Intent, Listed, Lose, MemoryStore, Outcome,
-    Owner, Phase, Presence, RecordFilter, Renew, Reschedule, Resealed, Restore, Settle, SettleTo,
-    SharedClient, Statement, Store, StoreContext, StoreError, StoreErrorKind, Stored, Suspect,
-    TakeOver,
+    Commit, Cursor, Done, Due, DuePage, Ended, Ends, Import, Intent, Listed, Lose, MemoryStore,
+    Outcome, Owner, Phase, Presence, RecordFilter, RemovedEnded, Renew, Reschedule, Resealed,
+    Restore, Settle, SettleTo, SharedClient, Statement, Store, StoreContext, StoreError,
+    StoreErrorKind, Stored, Suspect, TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, StoreCall, store_suite};
 use session_warden::token::{Credentials, Tokens};
@@ -230,6 +230,7 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
             .is_ok_and(|page| page.due == [due.clone()] && page.holders == [Owner(5)]),
         store.list(&filter, Some(&id), 3).await.is_ok_and(|listed| listed.is_empty()),
         store.reseal(3).await.is_ok_and(|page| page.passed_over == 2 && !page.ended),
+        store.remove_ended(SECOND, None, 3).await.is_ok_and(|page| page.is_some()),
         matches!(store.changes(Some(&cursor), 3).await, Ok(Some(Changes { more: true, .. }))),
         store.presence(Owner(1), Presence::Renew).await.is_ok(),
         matches!(store.client(&client_key(), change()).await, Ok(Some(outcome)) if !outcome.done),
@@ -241,7 +242,7 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
 }
 
 /// One of each, in the order of [`StoreCall::ALL`].
-fn statements() -> [Statement; 12] {
+fn statements() -> [Statement; 13] {
     let (epoch, generation, version) = (1, 1, 2);
     let Commit { attempt, credentials, ends, .. } = commit();
     let (to, retry_in, due_in) = (SettleTo::Before, None, None);
@@ -266,6 +267,7 @@ fn statements() -> [Statement; 12] {
         Statement::Restore(Restore { version, epoch, generation, attempt, credentials, ends }),
         Statement::Import(Box::new(import())),
         Statement::Delete,
+        Statement::RemoveEnded { keep: SECOND },
     ]
 }
 
@@ -299,6 +301,7 @@ fn import() -> Import {
         tries: 0,
         failures: None,
         failing_for: None,
+        ended_for: None,
     }
 }
 
@@ -399,6 +402,17 @@ impl Store for Recording {
     ) -> Result<Vec<Listed>, StoreError> {
         let expected = filter.phase.is_none() && after == Some(&id()) && limit == 3;
         self.answer(StoreCall::List, expected, Vec::new())
+    }
+
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> Result<Option<RemovedEnded>, StoreError> {
+        let expected = (keep, after, limit) == (SECOND, None, 3);
+        let page = RemovedEnded { removed: Vec::new(), next: None };
+        self.answer(StoreCall::EndedPage, expected, Some(page))
     }
 
     async fn changes(

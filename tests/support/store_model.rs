@@ -152,6 +152,7 @@ impl Run {
             | Step::Reschedule { .. }
             | Step::Restore { .. }
             | Step::Import { .. }
+            | Step::RemoveEnded(_)
             | Step::Delete
             | Step::Again { .. } => {
                 let found = self.memory.load(id).await.unwrap();
@@ -227,6 +228,7 @@ impl Run {
                 Statement::TakeOver(TakeOver { claim, hold, hold_of_dead: hold, hold_back: hold })
             }
             Step::Again { back } => self.again(id, *back)?,
+            Step::RemoveEnded(keep) => Statement::RemoveEnded { keep: Duration::from_secs(*keep) },
             Step::Delete => Statement::Delete,
             Step::Later(_) | Step::Reopen | Step::Retire { .. } => return None,
             Step::Close { .. }
@@ -279,6 +281,7 @@ impl Run {
             | Step::Commit { .. }
             | Step::Settle { .. }
             | Step::TakeOver { .. }
+            | Step::RemoveEnded(_)
             | Step::Delete
             | Step::Again { .. }
             | Step::Later(_)
@@ -311,6 +314,7 @@ impl Run {
             | Statement::Reschedule(_)
             | Statement::Restore(_)
             | Statement::Import(_)
+            | Statement::RemoveEnded { .. }
             | Statement::Delete => None,
         };
         let lives = owner.is_none_or(|owner| self.owner(owner.0 % 10) == owner);

@@ -244,6 +244,10 @@ ALTER TABLE {session} ALTER COLUMN sealed SET STORAGE EXTERNAL,
 CREATE INDEX IF NOT EXISTS {prefix}session_due
     ON {session} (provider, due_at, tenant, token_id) WHERE due_at IS NOT NULL;
 
+-- The sessions that have ended.
+CREATE INDEX IF NOT EXISTS {prefix}session_ended
+    ON {session} (ended_at, provider, tenant, token_id) WHERE ended_at IS NOT NULL;
+
 -- The records that a key encrypts.
 CREATE INDEX IF NOT EXISTS {prefix}session_key
     ON {session} (key_id, provider, tenant, token_id) WHERE key_id IS NOT NULL;
