@@ -54,7 +54,7 @@ pub use self::memory::MemoryStore;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::pages::StaleKey;
 pub use self::pages::{
-    Change, Changes, Cursor, Due, DuePage, Ended, Listed, News, RecordFilter, RemovedEnded,
+    Change, Changes, Cursor, Due, DuePage, Ended, Listed, News, Pauses, RecordFilter, RemovedEnded,
     Resealed,
 };
 pub(crate) use self::panic_safe::PanicSafeStore;
@@ -74,7 +74,7 @@ pub use self::statement::{
 };
 pub use self::statement::{Done, Outcome, Statement};
 pub use self::store_error::{StoreError, StoreErrorKind};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
 
 /// A store of sessions.
@@ -388,6 +388,37 @@ pub trait Store: Send + Sync + 'static {
         _since: Option<&Cursor>,
         _limit: usize,
     ) -> StoreResult<Option<Changes>> {
+        Ok(None)
+    }
+
+    /// Writes that a scope is paused, or that it is not. Returns whether that changed anything. The
+    /// write is durable before this returns `Ok`. Returns `None` if the store keeps no pauses. A
+    /// wrapper must pass the call on. See the example of [`Pauses`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the write failed, or may have failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and sent again.
+    async fn set_paused(&self, _scope: &PauseScope, _paused: bool) -> StoreResult<Option<bool>> {
+        Ok(None)
+    }
+
+    /// Reads what is paused. Returns `None` if the store keeps no pauses. A wrapper must pass the
+    /// call on.
+    ///
+    /// A supervisor asks when it starts, and then after [`Pauses::next_in`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the pauses could not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped: it only reads.
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
         Ok(None)
     }
 

@@ -7,6 +7,7 @@ mod client_call;
 mod eviction;
 mod health_report;
 mod login_by_ticket;
+mod pause;
 mod presence;
 mod reconfigure;
 mod reported_clients;

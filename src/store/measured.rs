@@ -7,11 +7,11 @@ use async_trait::async_trait;
 
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, Statement, Store,
-    StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 use crate::clock::{BootTime, Clock};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::measurements::{EndedStatement, Measurements};
 use crate::seal::KeyRing;
 
@@ -213,6 +213,14 @@ impl Store for MeasuredStore {
         let (statement, outcome, took) = ("changes", outcome_of(&answer), None);
         self.measurements.statement_ended(&EndedStatement { statement, outcome, took });
         answer
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        self.measured("set_paused", self.store.set_paused(scope, paused)).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        self.measured("pauses", self.store.pauses()).await
     }
 
     async fn client(

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::decide::{Decision, Found, Write, decide};
 use super::pages::{
-    Change, Changes, Cursor, Due, DuePage, Ended, Listed, News, RecordFilter, RemovedEnded,
+    Change, Changes, Cursor, Due, DuePage, Ended, Listed, News, Pauses, RecordFilter, RemovedEnded,
 };
 use super::record::{Floor, Holder, Owner, Record, Stored};
 use super::shared_client::{
@@ -23,8 +23,8 @@ use super::shared_client::{
 use super::statement::{Outcome, Statement};
 use super::{ListPage, Presence, Store, StoreContext, StoreError, StoreResult};
 use crate::clock::{Clock, Now, SystemClock};
-use crate::key::{ProviderName, SessionId};
-use crate::policy::{MEMORY_NEWS, PRESENCE_RENEWAL};
+use crate::key::{PauseScope, ProviderName, SessionId};
+use crate::policy::{DUE_POLL, MEMORY_NEWS, PRESENCE_RENEWAL};
 
 /// Keeps sessions in memory: for development, for tests, and for backends whose users may sign in
 /// again after a restart. Clones share their records, so a second supervisor can use the records of
@@ -81,6 +81,7 @@ struct Tables {
     floor: Floor,
     holders: BTreeSet<Owner>,
     clients: BTreeMap<ClientKey, SharedClient>,
+    paused: BTreeSet<PauseScope>,
     /// The newest changes. The last one has the number `newest`.
     news: VecDeque<News>,
     newest: u64,
@@ -203,6 +204,15 @@ impl Store for MemoryStore {
         }
     }
 
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        Ok(Some(self.tables.lock().set_paused(scope, paused)))
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        let scopes = self.tables.lock().paused.iter().cloned().collect();
+        Ok(Some(Pauses { scopes, next_in: DUE_POLL }))
+    }
+
     async fn client(
         &self,
         client: &ClientKey,
@@ -284,6 +294,11 @@ impl Tables {
                 }
             }
         }
+    }
+
+    /// Returns whether that changed anything.
+    fn set_paused(&mut self, scope: &PauseScope, paused: bool) -> bool {
+        if paused { self.paused.insert(scope.clone()) } else { self.paused.remove(scope) }
     }
 
     fn client(&mut self, key: &ClientKey, change: &ClientChange, now: Now) -> ClientOutcome {

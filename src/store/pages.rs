@@ -3,11 +3,11 @@
 #![expect(clippy::exhaustive_structs, reason = "stores of other crates make and read all of it")]
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::record::{Owner, Phase, Record, Stored};
 use crate::clock::Now;
-use crate::key::{ProviderName, SessionId, Tenant};
+use crate::key::{PauseScope, ProviderName, SessionId, Tenant};
 
 /// A record that has a due time. See the example of [`Store`](super::Store).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +145,33 @@ impl RecordFilter {
             && self.tenant.as_ref().is_none_or(|tenant| tenant == id.key().tenant())
             && self.phase.is_none_or(|phase| phase == record.phase)
     }
+}
+
+/// What a backend has paused, as [`Store::pauses`](super::Store::pauses) returns it.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::key::{PauseScope, ProviderName};
+/// use session_warden::store::{MemoryStore, Pauses, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A tool pauses a provider without a supervisor.
+/// let store = MemoryStore::new();
+/// let acme = PauseScope::Provider(ProviderName::new("acme")?);
+/// assert_eq!(store.set_paused(&acme, true).await?, Some(true));
+/// let Pauses { scopes, next_in } = store.pauses().await?.expect("this store keeps pauses");
+/// assert_eq!(scopes, [acme]);
+/// assert!(next_in < Duration::from_secs(60));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// What is paused, in the order of the scopes.
+    pub scopes: Vec<PauseScope>,
+    /// After this time, a supervisor should read it again.
+    pub next_in: Duration,
 }
 
 /// A session that has ended, as a position in the order in which sessions ended. See the example of

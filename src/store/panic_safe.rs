@@ -9,10 +9,10 @@ use async_trait::async_trait;
 
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, Statement, Store,
-    StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::task::CatchPanic;
 
@@ -108,6 +108,14 @@ impl Store for PanicSafeStore {
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         catch(async { self.0.changes(since, limit).await }).await
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        catch(async { self.0.set_paused(scope, paused).await }).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        catch(async { self.0.pauses().await }).await
     }
 
     async fn client(

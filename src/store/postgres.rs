@@ -46,6 +46,7 @@ mod ended_records;
 mod holder_rows;
 mod known_rows;
 mod list_pages;
+mod pause_rows;
 mod pending_write;
 mod postgres_builder;
 mod postgres_fault;
@@ -85,11 +86,11 @@ use super::record_cipher::{RecordCipher, RowTags, SealedColumn};
 use super::resealing::{self, ResealPositions};
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, StaleKey, Statement,
-    Store, StoreContext, StoreError, StoreResult, Stored,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, StaleKey,
+    Statement, Store, StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::clock::{Clock, SystemClock};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::log::LogLimit;
 use crate::seal::KeyRing;
 use crate::{task, transport};
@@ -397,6 +398,14 @@ impl Store for PostgresStore {
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         Ok(Some(self.0.shared.changes(since, limit).await?))
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        Ok(Some(self.0.shared.set_paused(scope, paused).await?))
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        Ok(Some(self.0.shared.pauses().await?))
     }
 
     async fn client(

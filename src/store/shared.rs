@@ -7,10 +7,10 @@ use async_trait::async_trait;
 
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, Statement, Store,
-    StoreContext, StoreError, StoreResult, Stored,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreResult, Stored,
 };
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
 
 #[async_trait]
@@ -73,6 +73,14 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         (**self).changes(since, limit).await
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        (**self).set_paused(scope, paused).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        (**self).pauses().await
     }
 
     async fn client(

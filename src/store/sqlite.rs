@@ -47,6 +47,7 @@ mod liveness;
 mod migration;
 mod open_options;
 mod opening;
+mod pause_table;
 mod row_reader;
 mod schema_check;
 mod sqlite_fault;
@@ -76,13 +77,14 @@ use self::worker_job::JobKind;
 use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
 use super::resealing::{self, ResealPositions};
 use super::{
-    Changes, Cursor, Due, DuePage, Ended, ListPage, Listed, Outcome, Owner, Presence, Record,
-    RecordFilter, RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError, StoreResult,
-    Stored,
+    Changes, Cursor, Due, DuePage, Ended, ListPage, Listed, Outcome, Owner, Pauses, Presence,
+    Record, RecordFilter, RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError,
+    StoreResult, Stored,
 };
 use crate::clock::{Clock, Now, SystemClock};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::log::LogLimit;
+use crate::policy::PAUSES_POLL;
 use crate::seal::KeyRing;
 
 /// How many records the worker's thread reads in one job. Defaults to 256, which take some
@@ -377,6 +379,18 @@ impl Store for SqliteStore {
             self.0.worker.call(JobKind::Claim, move |db| db.change_log.remove_expired(now)).await?;
         }
         Ok(Some(changes))
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        let scope = scope.clone();
+        let write = move |db: &mut Database<'_>| pause_table::set(db, &scope, paused);
+        // Durable, because a pause must survive a loss of power.
+        Ok(Some(self.0.worker.call(JobKind::Durable, write).await?))
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        let scopes = self.0.worker.call(JobKind::Read, |db| pause_table::read(db)).await?;
+        Ok(Some(Pauses { scopes, next_in: PAUSES_POLL }))
     }
 }
 

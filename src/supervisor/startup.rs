@@ -10,7 +10,7 @@ use super::supervisor_actor::SupervisorActor;
 use super::supervisor_link::SupervisorLink;
 use super::supervisor_message::SupervisorMessage;
 use super::{
-    change_feed, eviction, presence, reseal, retention, samples, scheduler, session_count,
+    change_feed, eviction, pause, presence, reseal, retention, samples, scheduler, session_count,
     shared_clients,
 };
 use crate::event::{Event, EventKind};
@@ -29,8 +29,10 @@ pub(crate) async fn start(
     ring: Option<KeyRing>,
 ) -> bool {
     presence::write(context, Presence::Register).await;
-    // Before the first exchange, so that this one does not use a client that others stopped.
+    // Before the first exchange, so that this one does not use a client that others stopped, and is
+    // not of a session that is paused.
     let seen = shared_clients::read(context).await;
+    let next_in = pause::read(context).await;
     let Some((actor, ended)) = spawn(context).await else { return false };
     link.connect(Some(actor));
     let (task_context, kept) = (Arc::clone(context), Arc::clone(link));
@@ -51,6 +53,7 @@ pub(crate) async fn start(
     context.tasks.spawn_detached(eviction::run(Arc::clone(context)));
     context.tasks.spawn_detached(presence::run(Arc::clone(context)));
     context.tasks.spawn_detached(shared_clients::run(Arc::clone(context), seen));
+    context.tasks.spawn_detached(pause::run(Arc::clone(context), next_in));
     if context.measurements.is_on() {
         context.tasks.spawn_detached(samples::run(Arc::clone(context)));
         session_count::start(context);

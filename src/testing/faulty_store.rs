@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::store::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Presence, RecordFilter, RemovedEnded, Resealed, Statement, Store,
-    StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 
 /// A wrapper around another store. Its [`Faults`] make calls fail, hang or panic. Without faults,
@@ -131,6 +131,10 @@ pub enum StoreCall {
     Client,
     /// [`Store::clients`].
     Clients,
+    /// [`Store::set_paused`].
+    SetPaused,
+    /// [`Store::pauses`].
+    Pauses,
     /// [`Store::prepare`], which cannot be held.
     Prepare,
     /// [`Store::key_ring`], which cannot be held. If it fails, it returns no key ring.
@@ -139,7 +143,7 @@ pub enum StoreCall {
 
 impl StoreCall {
     /// All calls.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Load,
         Self::Claim,
         Self::Renew,
@@ -162,6 +166,8 @@ impl StoreCall {
         Self::Presence,
         Self::Client,
         Self::Clients,
+        Self::SetPaused,
+        Self::Pauses,
         Self::Prepare,
         Self::KeyRing,
     ];
@@ -395,6 +401,14 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         self.done(StoreCall::Changes, self.inner.changes(since, limit)).await
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        self.done(StoreCall::SetPaused, self.inner.set_paused(scope, paused)).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        self.done(StoreCall::Pauses, self.inner.pauses()).await
     }
 
     async fn client(

@@ -45,6 +45,11 @@
 //! cases of sharing without a check**. If your store shares clients, write a test that it returns
 //! `Some`.
 //!
+//! # Pauses
+//!
+//! If [`Store::pauses`] returns `None`, your store keeps no pauses, and **passes the cases of pauses
+//! without a check**. If your store keeps pauses, write a test that it returns `Some`.
+//!
 //! # Ended sessions
 //!
 //! If [`Store::remove_ended`] returns `None`, your store keeps ended sessions, and **passes the cases of
@@ -59,6 +64,7 @@ mod following;
 mod importing;
 mod listing;
 mod losing;
+mod pausing;
 mod reading;
 mod restoring;
 mod retaining;
@@ -218,6 +224,10 @@ macro_rules! store_suite_cases {
                 what_must_be_revoked_or_is_claimed_is_not_removed,
                 ended_sessions_are_removed_page_by_page_in_the_order_of_their_ends,
                 of_several_that_remove_at_once_one_removes_each_session,
+            }
+            pausing {
+                what_is_paused_stays_so_until_it_is_resumed,
+                scopes_that_differ_by_little_are_paused_apart,
             }
             importing {
                 an_import_is_the_record_that_another_store_has,

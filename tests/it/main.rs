@@ -47,6 +47,7 @@ mod one_refresh;
 mod orphans;
 mod outages;
 mod panics;
+mod pauses;
 mod public_api;
 mod quotas;
 mod reach;

@@ -11,14 +11,14 @@ use async_trait::async_trait;
 use session_warden::SessionKey;
 use session_warden::clock::{Clock, Now};
 use session_warden::error::LostReason;
-use session_warden::key::{ProviderName, SessionId};
+use session_warden::key::{PauseScope, ProviderName, SessionId, Tenant};
 use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
     Attempt, Changes, Claim, ClaimId, ClientChange, ClientKey, ClientOutcome, ClientPage, Close,
     Commit, Cursor, Done, Due, DuePage, Ended, Ends, Import, Intent, Listed, Lose, MemoryStore,
-    Outcome, Owner, Phase, Presence, RecordFilter, RemovedEnded, Renew, Reschedule, Resealed,
-    Restore, Settle, SettleTo, SharedClient, Statement, Store, StoreContext, StoreError,
+    Outcome, Owner, Pauses, Phase, Presence, RecordFilter, RemovedEnded, Renew, Reschedule,
+    Resealed, Restore, Settle, SettleTo, SharedClient, Statement, Store, StoreContext, StoreError,
     StoreErrorKind, Stored, Suspect, TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, StoreCall, store_suite};
@@ -235,10 +235,16 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
         store.presence(Owner(1), Presence::Renew).await.is_ok(),
         matches!(store.client(&client_key(), change()).await, Ok(Some(outcome)) if !outcome.done),
         matches!(store.clients(Some(&client_key()), 3).await, Ok(Some(page)) if page.holders == 7),
+        matches!(store.set_paused(&scope(), true).await, Ok(Some(true))),
+        matches!(store.pauses().await, Ok(Some(pauses)) if pauses.scopes == [scope()]),
         store.prepare(&context).is_ok(),
         store.key_ring().is_some(),
     ]);
     StoreCall::ALL.into_iter().zip(answers).collect()
+}
+
+fn scope() -> PauseScope {
+    PauseScope::Tenant(Tenant::new("tenant").unwrap())
 }
 
 /// One of each, in the order of [`StoreCall::ALL`].
@@ -423,6 +429,19 @@ impl Store for Recording {
         let expected = since.is_some_and(|since| *since.0 == [4]) && limit == 3;
         let changes = Changes { cursor: Cursor([5].as_slice().into()), news: None, more: true };
         self.answer(StoreCall::Changes, expected, Some(changes))
+    }
+
+    async fn set_paused(
+        &self,
+        asked: &PauseScope,
+        paused: bool,
+    ) -> Result<Option<bool>, StoreError> {
+        self.answer(StoreCall::SetPaused, *asked == scope() && paused, Some(true))
+    }
+
+    async fn pauses(&self) -> Result<Option<Pauses>, StoreError> {
+        let pauses = Pauses { scopes: vec![scope()], next_in: SECOND };
+        self.answer(StoreCall::Pauses, true, Some(pauses))
     }
 
     async fn client(

@@ -65,7 +65,7 @@ impl TableNames {
         let mut filled = sql.replace("{schema}", &self.quoted_schema());
         filled = filled.replace("{prefix}", &self.prefix);
         filled = filled.replace("{latest}", &LATEST_DECISION.as_nanos().to_string());
-        for name in ["session", "change", "client", "holder", "store", "now", "write"] {
+        for name in ["session", "change", "client", "holder", "pause", "store", "now", "write"] {
             filled = filled.replace(&format!("{{{name}}}"), &self.of(name));
         }
         filled
@@ -294,6 +294,13 @@ CREATE TABLE IF NOT EXISTS {client} (
     PRIMARY KEY (provider, tenant, client)
 );
 
+-- What the backend has paused. An empty name stands for all.
+CREATE TABLE IF NOT EXISTS {pause} (
+    provider text COLLATE \"C\" NOT NULL,
+    tenant text COLLATE \"C\" NOT NULL,
+    PRIMARY KEY (provider, tenant)
+);
+
 -- Writes one row if it is as expected, and returns the time if it did.
 {write_function}
 INSERT INTO {store} (schema_version, feed)
@@ -303,7 +310,7 @@ INSERT INTO {store} (schema_version, feed)
 const GRANTS: &str = "
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, UPDATE ON {store} TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}
+GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}, {pause}
     TO {role};
 GRANT EXECUTE ON FUNCTION {now}(), {write} TO {role};
 ";

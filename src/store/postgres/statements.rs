@@ -33,6 +33,9 @@ pub(super) struct Statements {
     pub(super) read_client: String,
     pub(super) write_client: String,
     pub(super) clients: String,
+    pub(super) pause: String,
+    pub(super) resume: String,
+    pub(super) pauses: String,
     pub(super) sealed_by: String,
     pub(super) keys: String,
     pub(super) mark_sealed: String,
@@ -54,6 +57,15 @@ impl Statements {
             read_client: names.fill(READ_CLIENT),
             write_client: names.fill(WRITE_CLIENT),
             clients: names.fill(CLIENTS),
+            pause: names.fill(&format!(
+                "{WRITE} INSERT INTO {{pause}} (provider, tenant) VALUES ($1, $2)
+                 ON CONFLICT DO NOTHING RETURNING 1"
+            )),
+            resume: names.fill(&format!(
+                "{WRITE} DELETE FROM {{pause}} WHERE provider = $1 COLLATE \"C\"
+                     AND tenant = $2 COLLATE \"C\" RETURNING 1"
+            )),
+            pauses: names.fill("SELECT provider, tenant FROM {pause}"),
             sealed_by: names.fill(&format!(
                 "SELECT {}, false, provider, tenant, token_id FROM {{session}} AS s
                  WHERE key_id = $1 AND (provider, tenant, token_id) > ($2, $3, $4)

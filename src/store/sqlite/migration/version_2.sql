@@ -68,6 +68,11 @@
         ended INTEGER NOT NULL,
         UNIQUE (name, owner)
     ) STRICT;
+    CREATE TABLE pause (
+        provider TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        PRIMARY KEY (provider, tenant)
+    ) STRICT;
     INSERT INTO store
         SELECT one, in_clear, 2 * max(removed, deleted) + 1, iif(deleted > 0, deleted + 1, 0),
             iif(deleted > 0, 2 * deleted + 2, 0), random() FROM store_1;
