@@ -5,6 +5,7 @@ mod bulk;
 mod change_feed;
 mod client_call;
 mod eviction;
+mod forget_tenant;
 mod health_report;
 mod login_by_ticket;
 mod pause;
@@ -34,6 +35,7 @@ use serde::Serialize;
 
 pub use self::builder::SupervisorBuilder;
 pub use self::bulk::ImportReport;
+pub use self::forget_tenant::{ForgottenSessions, ForgottenTenant, TenantKeys};
 use self::supervisor_link::SupervisorLink;
 use crate::client::provider_entry::ProviderEntry;
 use crate::error::{Error, ErrorKind, Result, quoted};
