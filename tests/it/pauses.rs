@@ -199,3 +199,15 @@ async fn the_number_of_paused_scopes_is_bounded() {
     assert!(fixture.supervisor.resume(&scope(7)).await.unwrap());
     assert!(fixture.supervisor.pause(&scope(PAUSED_SCOPES)).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_pause_that_the_store_does_not_confirm_is_an_error_and_can_be_repeated() {
+    let fixture = ScriptedFixture::established().await;
+    let scope = PauseScope::Provider(fixture.session.id().provider().clone());
+    fixture.faults.panic_next(StoreCall::SetPaused, 1);
+    assert_eq!(fixture.supervisor.pause(&scope).await.unwrap_err().kind(), ErrorKind::Store);
+    fixture.faults.fail_after_writing(StoreCall::SetPaused, 1);
+    assert_eq!(fixture.supervisor.pause(&scope).await.unwrap_err().kind(), ErrorKind::Store);
+    assert!(!fixture.supervisor.pause(&scope).await.unwrap(), "it was written");
+    assert_paused(fixture.until(fixture.session.refresh()).await);
+}
