@@ -3,6 +3,8 @@
 //! A caller names a session of one provider by its [`SessionKey`]: tenant and token id. A
 //! [`SessionId`] adds the provider's name. Records, events and log fields name sessions by it.
 
+mod pause_scope;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -11,6 +13,8 @@ use std::sync::Arc;
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use serde::Serialize;
+
+pub use self::pause_scope::PauseScope;
 
 /// The most bytes that one part of a key may have. Defaults to 256 because every store has an index
 /// on each part and every log line has a field for it, and because a UUID needs only 36 bytes.

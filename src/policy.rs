@@ -113,6 +113,11 @@ pub struct Policy {
     /// How long a login through a browser may take. Defaults to 10 min because users look for
     /// passwords and phones, and a code is valid for no longer (RFC 6749 section 4.1.2).
     pub login_ttl: Duration,
+    /// How long the record of a session stays in the store after the session has ended: it was lost, or
+    /// it was closed and nothing is left to revoke. After that, a supervisor removes the record, as
+    /// [`forget`](crate::Session::forget) does. Defaults to 90 days, so that a user who was away for a
+    /// quarter still sees why the session ended. At least [1 h](ENDED_KEPT_AT_LEAST).
+    pub keep_ended: Duration,
     /// Waiting times after failed exchanges. Defaults to 1 s doubling to 5 min, with full jitter.
     pub backoff: Backoff,
     /// Waiting times after failed saves. Defaults to 100 ms doubling to 10 s, with full jitter,
@@ -146,6 +151,7 @@ impl Default for Policy {
             journal_hold: Duration::from_secs(120),
             challenge_ttl: Duration::from_secs(600),
             login_ttl: Duration::from_secs(600),
+            keep_ended: Duration::from_secs(90 * 24 * 3600),
             backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) },
             save_backoff: Backoff {
                 base: Duration::from_millis(100),

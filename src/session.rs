@@ -35,6 +35,7 @@ pub(crate) mod mailbox;
 mod mark_lost;
 pub(crate) mod message;
 mod outcome;
+pub(crate) mod paused_scopes;
 pub(crate) mod registry;
 pub(crate) mod schedule;
 pub(crate) mod session_actor;

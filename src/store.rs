@@ -54,7 +54,8 @@ pub use self::memory::MemoryStore;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::pages::StaleKey;
 pub use self::pages::{
-    Change, Changes, Cursor, Due, DuePage, Failover, Listed, News, RecordFilter, Resealed,
+    Change, Changes, Cursor, Due, DuePage, Ended, Failover, Listed, News, Pauses, RecordFilter,
+    RemovedEnded, Resealed,
 };
 pub(crate) use self::panic_safe::PanicSafeStore;
 pub use self::record::{
@@ -73,7 +74,7 @@ pub use self::statement::{
 };
 pub use self::statement::{Done, Outcome, Statement};
 pub use self::store_error::{StoreError, StoreErrorKind};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
 
 /// A store of sessions.
@@ -342,6 +343,31 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError>;
 
+    /// Reads at most `limit` records of sessions that [ended](Record::ended_at) at least `keep` ago, in
+    /// the order of [`Ended`], beginning after `after`, and does
+    /// [`Statement::RemoveEnded`] on each of them. Skips records that cannot be read. Several
+    /// supervisors may do this at the same time. Returns `None` if the store does not remove ended
+    /// sessions. A wrapper must pass the call on.
+    ///
+    /// A store must not make a caller's statement wait behind a whole page for longer than some
+    /// milliseconds. A supervisor asks once an hour: page by page, with pauses, to the end.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if records could not be read or removed; some of them may be removed.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped. Records that are removed by then stay so.
+    async fn remove_ended(
+        &self,
+        _keep: Duration,
+        _after: Option<&Ended>,
+        _limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        Ok(None)
+    }
+
     /// Reads at most `limit` changes that were made after `since`, for example by other processes
     /// on the same file. `since` is the cursor of the last result. With `None`, the result has a
     /// cursor and no changes. The supervisor asks several times a second. The store may delay its
@@ -365,6 +391,37 @@ pub trait Store: Send + Sync + 'static {
         _since: Option<&Cursor>,
         _limit: usize,
     ) -> StoreResult<Option<Changes>> {
+        Ok(None)
+    }
+
+    /// Writes that a scope is paused, or that it is not. Returns whether that changed anything. The
+    /// write is durable before this returns `Ok`. Returns `None` if the store keeps no pauses. A
+    /// wrapper must pass the call on. See the example of [`Pauses`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the write failed, or may have failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and sent again.
+    async fn set_paused(&self, _scope: &PauseScope, _paused: bool) -> StoreResult<Option<bool>> {
+        Ok(None)
+    }
+
+    /// Reads what is paused. Returns `None` if the store keeps no pauses. A wrapper must pass the
+    /// call on.
+    ///
+    /// A supervisor asks when it starts, and then after [`Pauses::next_in`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the pauses could not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped: it only reads.
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
         Ok(None)
     }
 

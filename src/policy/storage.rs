@@ -109,6 +109,35 @@ pub const RESEAL_PAUSE: Duration = Duration::from_millis(250);
 /// processes have the new key.
 pub const RESEAL_AGAIN: Duration = Duration::from_secs(3600);
 
+/// How often a supervisor reads from a file or from PostgreSQL what the backend has paused. A store in
+/// memory is read every 30 s. Defaults to 1 s, as for clients that are held back: the read is of one
+/// small table.
+pub const PAUSES_POLL: Duration = Duration::from_secs(1);
+
+/// How many scopes may be paused at the same time. Defaults to 1,024, some 100 KB at each read. Whoever
+/// has more tenants pauses their providers.
+pub const PAUSED_SCOPES: usize = 1024;
+
+/// After a resume, the sessions that became due during the pause are refreshed over this time. Defaults
+/// to 1 min, so that a server which has just come back gets them one after the other.
+pub const RESUME_SPREAD: Duration = Duration::from_secs(60);
+
+/// How often a supervisor removes the records of sessions that ended longer ago than
+/// [`keep_ended`](super::Policy::keep_ended). Defaults to 1 h, which does not matter beside 90 days.
+pub const ENDED_EVERY: Duration = Duration::from_secs(3600);
+
+/// How many of these records a supervisor removes at once. Defaults to 128, which takes some
+/// milliseconds.
+pub const ENDED_PAGE: usize = 128;
+
+/// The pause before each of these pages. Defaults to 250 ms: a million records take half an hour, and
+/// a caller waits for one page at most.
+pub const ENDED_PAUSE: Duration = Duration::from_millis(250);
+
+/// The shortest [`keep_ended`](super::Policy::keep_ended). Defaults to 1 h: an exchange that began
+/// before the end of the session has ended by then, and callers have learned that the session ended.
+pub const ENDED_KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
+
 /// How many records [`copy_store`](crate::store::copy_store()) reads at once. Defaults to 256, some
 /// 250 KB with their tokens.
 pub const COPY_PAGE: usize = 256;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Backoff, LONGEST_LIFE, Policy, ProviderLimits, RefreshPolicy, Restarts, SAVE_MARGIN};
+use super::{
+    Backoff, ENDED_KEPT_AT_LEAST, LONGEST_LIFE, Policy, ProviderLimits, RefreshPolicy, Restarts,
+    SAVE_MARGIN,
+};
 
 /// Says what is wrong with a field, and what to do. The field has its name in it.
 type Fault = String;
@@ -37,6 +40,7 @@ impl Policy {
             .or_else(|| self.zero_fault())
             .or_else(|| self.endless_fault())
             .or_else(|| self.exchange_fault())
+            .or_else(|| self.retention_fault())
             .or_else(|| self.backoff.fault("Policy::backoff"))
             .or_else(|| self.save_backoff.fault("Policy::save_backoff"))
             .or_else(|| self.restarts.fault())
@@ -79,7 +83,13 @@ impl Policy {
             (self.journal_hold, "Policy::journal_hold"),
             (self.challenge_ttl, "Policy::challenge_ttl"),
             (self.login_ttl, "Policy::login_ttl"),
+            (self.keep_ended, "Policy::keep_ended"),
         ])
+    }
+
+    fn retention_fault(&self) -> Option<Fault> {
+        let is_short = self.keep_ended < ENDED_KEPT_AT_LEAST;
+        is_short.then(|| "`Policy::keep_ended` is below 1 h; set a longer time".to_owned())
     }
 
     fn exchange_fault(&self) -> Option<Fault> {

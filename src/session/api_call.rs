@@ -33,6 +33,7 @@ impl<'a> ApiCall<'a> {
         client: &'a Client,
         session: Option<&'a SessionId>,
     ) -> Result<Self> {
+        session.map_or(Ok(()), |id| context.paused.check(id))?;
         let permit = client
             .admission
             .enter_untracked(&*context.clock, session, None)

@@ -12,6 +12,7 @@ use super::machine::{
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::outcome::Invalidation;
+use super::paused_scopes::PausedScopes;
 use super::registry::Registry;
 use super::single_flight::{Flight, FlightSender};
 use super::slot::Slot;
@@ -57,6 +58,7 @@ pub(crate) struct Context {
     pub(crate) latest_count: LatestCount,
     pub(crate) measurements: Arc<dyn Measurements>,
     pub(crate) unwritten_clients: UnwrittenClients,
+    pub(crate) paused: PausedScopes,
 }
 
 /// The supervisor's counters.

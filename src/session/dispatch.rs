@@ -378,7 +378,10 @@ pub(crate) fn request(
 ) -> RequestOutcome {
     // Before the request: a shutdown that begins after this waits for the exchange that starts.
     let task_guard = context.tasks.enter();
-    let may_start = if task_guard.is_some() { Ok(()) } else { Err(ErrorKind::ShuttingDown) };
+    let may_start = match &task_guard {
+        Some(_) => context.paused.check(slot.id()),
+        None => Err(Error::new(ErrorKind::ShuttingDown)),
+    };
     let at = context.step_context(slot);
     let (request, notifications) = slot.request(need, may_start, &at);
     context.publish_and_arm(slot, notifications, &at);

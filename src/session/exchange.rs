@@ -228,9 +228,17 @@ impl Exchange {
                 grant
             }
         };
+        // Before the revocation, which is dropped if it cannot be sent.
+        self.unless_paused()?;
         // Before the grant is sent: a later revocation could hit the tokens that it gives.
         revocation::revoke_before_grant(&self.context, &self.slot).await;
         Ok(Some(grant))
+    }
+
+    /// Fails if the backend has paused the session since the exchange was started.
+    fn unless_paused(&self) -> Result<(), Failure> {
+        let checked = self.context.paused.check(self.slot.id());
+        checked.map_err(|error| Failure { class: Class::HeldBack, error, wait: Duration::ZERO })
     }
 
     async fn exchange(&mut self, grant: Option<ErasedValue>) -> End {

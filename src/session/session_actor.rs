@@ -103,6 +103,10 @@ impl SessionRunner {
                     self.close(Caller::Close(reply), task_guard, caller_span)
                 }
                 (Ok(client), Job::Establish { grant, reply, caller_span }) => {
+                    if let Err(paused) = self.context.paused.check(slot.id()) {
+                        Caller::Grant(reply).refuse(paused);
+                        continue;
+                    }
                     caller_span.in_scope(|| self.establish(client, grant, Caller::Grant(reply)));
                 }
                 (Ok(client), Job::Adopt { tokens, take, reply }) => {
@@ -185,6 +189,10 @@ impl SessionRunner {
     async fn due(&self, due: DueExchange) {
         let Self { context, slot, .. } = self;
         let DueExchange { permit, begun } = due;
+        if context.paused.has(slot.id()) {
+            // The schedule tries again: `begun` is dropped.
+            return self.work().await;
+        }
         let (Ok(client), Some(task_guard)) = (self.ready().await, context.tasks.enter()) else {
             return self.work().await;
         };

@@ -13,6 +13,7 @@ use super::context::{Context, Counts};
 use super::load_queue::LoadQueue;
 use super::mailbox::Mailbox;
 use super::message::Message;
+use super::paused_scopes::PausedScopes;
 use super::registry::Registry;
 use super::slot::Slot;
 use super::unwritten_clients::UnwrittenClients;
@@ -79,6 +80,7 @@ pub(super) fn core_and_slot(
         latest_count: LatestCount::default(),
         measurements: Arc::new(Unmeasured),
         unwritten_clients: UnwrittenClients::default(),
+        paused: PausedScopes::default(),
     };
     (Arc::new(context), Arc::new(Slot::new(id, tenant_client)))
 }

@@ -425,6 +425,7 @@ fn have_same_times(one: &Stored, other: &Stored) -> bool {
         (one.due_in(), other.due_in()),
         (one.announce_in(), other.announce_in()),
         (one.failing_for(), other.failing_for()),
+        (one.ended_for(), other.ended_for()),
         (retry(one), retry(other)),
     ]
     .into_iter()

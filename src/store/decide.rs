@@ -15,7 +15,9 @@ mod without_claim;
 use std::time::{Duration, SystemTime};
 
 use self::import::import_record;
-use self::without_claim::{delete, lose_session, reschedule, restore_record, suspect_rejected};
+use self::without_claim::{
+    delete, lose_session, remove_ended, reschedule, restore_record, suspect_rejected,
+};
 use super::pages::Change;
 use super::record::{Attempt, Failures, Floor, Holder, Intent, Lease, Phase, Record, Stored};
 use super::statement::{
@@ -78,6 +80,7 @@ pub fn decide<C: Clone>(found: Found<C>, statement: &Statement<C>, now: Now) -> 
         (Statement::Lose(lose), Some(record)) => lose_session(record, lose, now),
         (Statement::Suspect(suspect), Some(record)) => suspect_rejected(record, suspect, now),
         (Statement::Reschedule(change), Some(record)) => reschedule(record, change, now),
+        (Statement::RemoveEnded { keep }, Some(record)) => remove_ended(record, *keep, now),
         (Statement::Delete, Some(record)) => delete(record),
     }
 }
@@ -198,7 +201,7 @@ fn commit_credentials<C: Clone>(
     record.suspect = *intent == Intent::Refresh && record.is_lost_for_good();
     record.generation += 1;
     store_credentials(&mut record, (*attempt, credentials.clone()), *ends, now);
-    put(record)
+    put(record, now)
 }
 
 /// Stores these credentials in the record and ends its claim.
@@ -268,7 +271,7 @@ fn settle_claim<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -> D
             record.due_at = None;
         }
     }
-    put(record)
+    put(record, now)
 }
 
 /// The failures to remember, with the time since which the answers are not understood.
@@ -313,7 +316,7 @@ fn suspect_sibling<C: Clone>(mut record: Record<C>, settle: &Settle, now: Now) -
     }
     record.version += 1;
     record.suspect = true;
-    let Decision { write, news, .. } = put(record.clone());
+    let Decision { write, news, .. } = put(record.clone(), now);
     Decision { outcome: Outcome::Conflict(Some(Stored { record, now })), write, news }
 }
 
@@ -351,7 +354,7 @@ fn end_silent_claim<C>(mut record: Record<C>, take_over: &TakeOver, now: Now) ->
         // The revocation is sent once more, which is harmless (RFC 7009 section 2.2).
         Intent::Revoke => {}
     }
-    put(record)
+    put(record, now)
 }
 
 fn close_session<C>(mut record: Record<C>, close: &Close, now: Now) -> Decision<C> {
@@ -389,7 +392,7 @@ fn close_session<C>(mut record: Record<C>, close: &Close, now: Now) -> Decision<
     if record.lease.is_some() {
         record.fence = record.version;
     }
-    put(record)
+    put(record, now)
 }
 
 fn end_claim<C>(record: &mut Record<C>) {
@@ -420,8 +423,10 @@ fn conflict<C>(found: Option<Record<C>>, now: Now) -> Decision<C> {
     answer(Outcome::Conflict(found.map(|record| Stored { record, now })))
 }
 
-/// Writes this record, and tells the change.
-pub(super) fn put<C>(record: Record<C>) -> Decision<C> {
+/// Writes this record, and tells the change. Notes when the session ended. A session that has ended in
+/// another way before keeps the first time.
+pub(super) fn put<C>(mut record: Record<C>, now: Now) -> Decision<C> {
+    record.ended_at = record.has_ended().then(|| record.ended_at.unwrap_or(now.wall));
     let news = Change {
         version: record.version,
         epoch: record.epoch,

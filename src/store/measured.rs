@@ -6,12 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
-    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
-    StoreErrorKind, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 use crate::clock::{BootTime, Clock};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::measurements::{EndedStatement, Measurements};
 use crate::seal::KeyRing;
 
@@ -135,6 +135,7 @@ impl Statement {
             Self::Reschedule(_) => "reschedule",
             Self::Restore(_) => "restore",
             Self::Import(_) => "import",
+            Self::RemoveEnded { .. } => "remove_ended",
             Self::Delete => "delete",
         }
     }
@@ -197,12 +198,29 @@ impl Store for MeasuredStore {
         self.measured("list", self.store.list(filter, after, limit)).await
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        self.measured("remove_ended", self.store.remove_ended(keep, after, limit)).await
+    }
+
     /// Not timed, because a store may wait until there is a change.
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         let answer = self.store.changes(since, limit).await;
         let (statement, outcome, took) = ("changes", outcome_of(&answer), None);
         self.measurements.statement_ended(&EndedStatement { statement, outcome, took });
         answer
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        self.measured("set_paused", self.store.set_paused(scope, paused)).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        self.measured("pauses", self.store.pauses()).await
     }
 
     async fn client(

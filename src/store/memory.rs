@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::decide::{Decision, Found, Write, decide};
-use super::pages::{Changes, Cursor, Due, DuePage, Listed, News, RecordFilter};
+use super::pages::{
+    Change, Changes, Cursor, Due, DuePage, Ended, Listed, News, Pauses, RecordFilter, RemovedEnded,
+};
 use super::record::{Floor, Holder, Owner, Record, Stored};
 use super::shared_client::{
     ClientChange, ClientDecision, ClientKey, ClientOutcome, ClientPage, ListedClient, SharedClient,
@@ -21,8 +23,8 @@ use super::shared_client::{
 use super::statement::{Outcome, Statement};
 use super::{ListPage, Presence, Store, StoreContext, StoreError, StoreResult};
 use crate::clock::{Clock, Now, SystemClock};
-use crate::key::{ProviderName, SessionId};
-use crate::policy::{MEMORY_NEWS, PRESENCE_RENEWAL};
+use crate::key::{PauseScope, ProviderName, SessionId};
+use crate::policy::{DUE_POLL, MEMORY_NEWS, PRESENCE_RENEWAL};
 
 /// Keeps sessions in memory: for development, for tests, and for backends whose users may sign in
 /// again after a restart. Clones share their records, so a second supervisor can use the records of
@@ -69,15 +71,17 @@ pub struct MemoryStore {
     changed: Arc<Notify>,
 }
 
-/// The records, each provider's index by due time, and the clients. All change under one lock, one statement at
-/// a time.
+/// The records, each provider's index by due time, the index of ended sessions, and the clients. All
+/// change under one lock, one statement at a time.
 #[derive(Default)]
 struct Tables {
     records: BTreeMap<SessionId, Record>,
     due: BTreeMap<ProviderName, BTreeSet<Due>>,
+    ended: BTreeSet<Ended>,
     floor: Floor,
     holders: BTreeSet<Owner>,
     clients: BTreeMap<ClientKey, SharedClient>,
+    paused: BTreeSet<PauseScope>,
     /// The newest changes. The last one has the number `newest`.
     news: VecDeque<News>,
     newest: u64,
@@ -133,9 +137,9 @@ impl Store for MemoryStore {
 
     async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
         let now = self.now();
-        let (outcome, has_news) = self.tables.lock().apply(id, &statement, now);
+        let (outcome, news) = self.tables.lock().apply(id, &statement, now);
         // After the write and after the lock is released: a reader that wakes must find the change.
-        if has_news {
+        if news.is_some() {
             self.changed.notify_waiters();
         }
         Ok(outcome)
@@ -169,6 +173,20 @@ impl Store for MemoryStore {
         Ok(self.tables.lock().list(filter, after, limit, now))
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        let now = self.now();
+        let (removed, next) = self.tables.lock().remove_ended(keep, after, limit, now);
+        if !removed.is_empty() {
+            self.changed.notify_waiters();
+        }
+        Ok(Some(RemovedEnded { removed, next }))
+    }
+
     /// With a cursor, it answers only when there is something to tell.
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         loop {
@@ -184,6 +202,15 @@ impl Store for MemoryStore {
             }
             changed.await;
         }
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        Ok(Some(self.tables.lock().set_paused(scope, paused)))
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        let scopes = self.tables.lock().paused.iter().cloned().collect();
+        Ok(Some(Pauses { scopes, next_in: DUE_POLL }))
     }
 
     async fn client(
@@ -206,8 +233,33 @@ impl Store for MemoryStore {
 }
 
 impl Tables {
-    /// The outcome, and whether there is news for others.
-    fn apply(&mut self, id: &SessionId, statement: &Statement, now: Now) -> (Outcome, bool) {
+    fn remove_ended(
+        &mut self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+        now: Now,
+    ) -> (Vec<News>, Option<Ended>) {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let old = |ended: &&Ended| ended.at.checked_add(keep).is_some_and(|at| at <= now.wall);
+        let page = self.ended.range((from, Bound::Unbounded)).take_while(old).take(limit);
+        let page: Vec<_> = page.cloned().collect();
+        let next = page.last().filter(|_| page.len() == limit).cloned();
+        let mut removed = Vec::new();
+        for Ended { id, .. } in page {
+            let (_, news) = self.apply(&id, &Statement::RemoveEnded { keep }, now);
+            removed.extend(news.map(|of| News { id, of }));
+        }
+        (removed, next)
+    }
+
+    /// The outcome, and the news for others.
+    fn apply(
+        &mut self,
+        id: &SessionId,
+        statement: &Statement,
+        now: Now,
+    ) -> (Outcome, Option<Change>) {
         let found = Found { record: self.records.get(id).cloned(), floor: self.floor };
         let Decision { outcome, write, news } = decide(found, statement, now);
         match write {
@@ -218,15 +270,14 @@ impl Tables {
                 self.floor = self.floor.max(floor);
             }
         }
-        let news = news.filter(|_| self.holders.len() > 1);
-        if let Some(of) = news {
+        if let Some(of) = news.filter(|_| self.holders.len() > 1) {
             self.news.push_back(News { id: id.clone(), of });
             self.newest += 1;
             if self.news.len() > MEMORY_NEWS {
                 self.news.pop_front();
             }
         }
-        (outcome, news.is_some())
+        (outcome, news)
     }
 
     /// Marks the claims of an owner that retires as a dead holder's.
@@ -244,6 +295,11 @@ impl Tables {
                 }
             }
         }
+    }
+
+    /// Returns whether that changed anything.
+    fn set_paused(&mut self, scope: &PauseScope, paused: bool) -> bool {
+        if paused { self.paused.insert(scope.clone()) } else { self.paused.remove(scope) }
     }
 
     fn client(&mut self, key: &ClientKey, change: &ClientChange, now: Now) -> ClientOutcome {
@@ -353,14 +409,25 @@ impl Tables {
     }
 
     fn put(&mut self, id: &SessionId, record: Record) {
-        let due_at = record.due_at;
-        let former = self.records.insert(id.clone(), record).and_then(|former| former.due_at);
-        self.move_due(id, former, due_at);
+        let (due_at, ended_at) = (record.due_at, record.ended_at);
+        let former = self.records.insert(id.clone(), record);
+        self.move_ended(id, former.as_ref().and_then(|former| former.ended_at), ended_at);
+        self.move_due(id, former.and_then(|former| former.due_at), due_at);
     }
 
     fn remove(&mut self, id: &SessionId) {
-        let former = self.records.remove(id).and_then(|former| former.due_at);
-        self.move_due(id, former, None);
+        let former = self.records.remove(id);
+        self.move_ended(id, former.as_ref().and_then(|former| former.ended_at), None);
+        self.move_due(id, former.and_then(|former| former.due_at), None);
+    }
+
+    fn move_ended(&mut self, id: &SessionId, former: Option<SystemTime>, next: Option<SystemTime>) {
+        if former == next {
+            return;
+        }
+        let ended = |at| Ended { at, id: id.clone() };
+        former.map(|at| self.ended.remove(&ended(at)));
+        self.ended.extend(next.map(ended));
     }
 
     fn move_due(&mut self, id: &SessionId, former: Option<SystemTime>, next: Option<SystemTime>) {

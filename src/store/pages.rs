@@ -3,11 +3,11 @@
 #![expect(clippy::exhaustive_structs, reason = "stores of other crates make and read all of it")]
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::record::{Owner, Phase, Record, Stored};
 use crate::clock::Now;
-use crate::key::{ProviderName, SessionId, Tenant};
+use crate::key::{PauseScope, ProviderName, SessionId, Tenant};
 
 /// A record that has a due time. See the example of [`Store`](super::Store).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,6 +171,82 @@ impl RecordFilter {
             && self.tenant.as_ref().is_none_or(|tenant| tenant == id.key().tenant())
             && self.phase.is_none_or(|phase| phase == record.phase)
     }
+}
+
+/// What a backend has paused, as [`Store::pauses`](super::Store::pauses) returns it.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::key::{PauseScope, ProviderName};
+/// use session_warden::store::{MemoryStore, Pauses, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A tool pauses a provider without a supervisor.
+/// let store = MemoryStore::new();
+/// let acme = PauseScope::Provider(ProviderName::new("acme")?);
+/// assert_eq!(store.set_paused(&acme, true).await?, Some(true));
+/// let Pauses { scopes, next_in } = store.pauses().await?.expect("this store keeps pauses");
+/// assert_eq!(scopes, [acme]);
+/// assert!(next_in < Duration::from_secs(60));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// What is paused, in the order of the scopes.
+    pub scopes: Vec<PauseScope>,
+    /// After this time, a supervisor should read it again.
+    pub next_in: Duration,
+}
+
+/// A session that has ended, as a position in the order in which sessions ended. See the example of
+/// [`RemovedEnded`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ended {
+    /// The record's [`ended_at`](Record::ended_at), by the store's clock.
+    pub at: SystemTime,
+    /// The session.
+    pub id: SessionId,
+}
+
+/// What one call of [`remove_ended`](super::Store::remove_ended) did.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_warden::store::{Ended, MemoryStore, RemovedEnded, Store};
+/// # use session_warden::{SessionKey, Supervisor, testing::ScriptedProvider};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = MemoryStore::new();
+/// # let builder = Supervisor::builder().store(store.clone());
+/// # let supervisor = builder.provider("fake", ScriptedProvider::new()).start().await?;
+/// # let sessions = supervisor.sessions::<ScriptedProvider>("fake")?;
+/// # let session = sessions.session(SessionKey::single("device-17")?);
+/// # let _ = session.establish(()).await?;
+/// # let _ = session.revoke().await?;
+///
+/// // The store has one session, which was revoked. A tool removes all ended sessions at once.
+/// let (keep, mut after, mut count) = (Duration::ZERO, None::<Ended>, 0);
+/// loop {
+///     let page = store.remove_ended(keep, after.as_ref(), 100).await?;
+///     let RemovedEnded { removed, next } = page.expect("this store removes ended sessions");
+///     count += removed.len();
+///     after = next;
+///     if after.is_none() {
+///         break;
+///     }
+/// }
+/// assert_eq!((count, store.len()), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedEnded {
+    /// The records that were removed, with their last counters.
+    pub removed: Vec<News>,
+    /// The value to pass as `after` in the next call. `None` if there are no more.
+    pub next: Option<Ended>,
 }
 
 /// What one call of [`reseal`](super::Store::reseal) did. See the example of

@@ -8,11 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
-    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
-    StoreErrorKind, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::task::CatchPanic;
 
@@ -97,8 +97,25 @@ impl Store for PanicSafeStore {
         catch(async { self.0.list(filter, after, limit).await }).await
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        catch(async { self.0.remove_ended(keep, after, limit).await }).await
+    }
+
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         catch(async { self.0.changes(since, limit).await }).await
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        catch(async { self.0.set_paused(scope, paused).await }).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        catch(async { self.0.pauses().await }).await
     }
 
     async fn client(

@@ -42,10 +42,12 @@ mod change_feed;
 mod client_rows;
 mod connections;
 mod database_clock;
+mod ended_records;
 mod failover;
 mod holder_rows;
 mod known_rows;
 mod list_pages;
+mod pause_rows;
 mod pending_write;
 mod postgres_builder;
 mod postgres_fault;
@@ -86,12 +88,12 @@ use self::write_lane::{Job, Lane, MAX_QUEUE};
 use super::record_cipher::{RecordCipher, RowTags, SealedColumn};
 use super::resealing::{self, ResealPositions};
 use super::{
-    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
-    Outcome, Owner, Presence, RecordFilter, Resealed, StaleKey, Statement, Store, StoreContext,
-    StoreError, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, StaleKey,
+    Statement, Store, StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::clock::{Clock, SystemClock};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::log::LogLimit;
 use crate::seal::KeyRing;
 use crate::{task, transport};
@@ -394,8 +396,25 @@ impl Store for PostgresStore {
         self.0.shared.list(filter, after, limit).await
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        Ok(Some(self.0.shared.remove_ended(keep, after, limit).await?))
+    }
+
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         Ok(Some(self.0.shared.changes(since, limit).await?))
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        Ok(Some(self.0.shared.set_paused(scope, paused).await?))
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        Ok(Some(self.0.shared.pauses().await?))
     }
 
     async fn client(
@@ -429,6 +448,7 @@ fn lane_of<C>(statement: &Statement<C>) -> Lane {
         | Statement::Lose(_)
         | Statement::Restore(_)
         | Statement::Import(_)
+        | Statement::RemoveEnded { .. }
         | Statement::Delete => Lane::Commits,
     }
 }

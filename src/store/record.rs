@@ -90,6 +90,10 @@ pub struct Record<C = Arc<Credentials>> {
     pub tries: u32,
     /// When a supervisor should check the record. `None` if it need not.
     pub due_at: Option<SystemTime>,
+    /// When the session ended: it was lost, or it was closed and nothing is left to revoke. `None`
+    /// for every other session. [`Policy::keep_ended`](crate::policy::Policy::keep_ended) after this
+    /// time, a supervisor removes the record.
+    pub ended_at: Option<SystemTime>,
     /// When an event should announce that the refresh token expires. `None` if this was done, or if
     /// no event is needed.
     pub announce_at: Option<SystemTime>,
@@ -131,6 +135,7 @@ impl<C> Record<C> {
             retry_at: None,
             tries: 0,
             due_at: None,
+            ended_at: None,
             announce_at: None,
             failures: None,
         }
@@ -155,6 +160,7 @@ impl<C> Record<C> {
             retry_at: self.retry_at,
             tries: self.tries,
             due_at: self.due_at,
+            ended_at: self.ended_at,
             announce_at: self.announce_at,
             failures: self.failures,
         }
@@ -168,6 +174,15 @@ impl<C> Record<C> {
     /// Whether there is or was a session, and not merely a claim for a first grant.
     pub(crate) fn was_established(&self) -> bool {
         self.phase != Phase::Vacant
+    }
+
+    /// Whether the session is over: a new grant is needed, and nothing is left to revoke.
+    pub(super) fn has_ended(&self) -> bool {
+        match self.phase {
+            Phase::Lost => true,
+            Phase::Closed => self.outbox.is_none(),
+            Phase::Vacant | Phase::Active | Phase::InDoubt => false,
+        }
     }
 
     /// Whether the session is lost for a reason that a refresh may refute.
@@ -386,6 +401,12 @@ impl<C> Stored<C> {
     pub fn failing_for(&self) -> Option<Duration> {
         let since = self.record.failures.as_ref()?.since?;
         Some(self.now.wall.duration_since(since).unwrap_or_default())
+    }
+
+    /// How long ago the session ended. `None` if it has not ended.
+    #[must_use]
+    pub fn ended_for(&self) -> Option<Duration> {
+        self.record.ended_at.map(|at| self.now.wall.duration_since(at).unwrap_or_default())
     }
 
     fn left(&self, at: Option<SystemTime>) -> Option<Duration> {

@@ -191,6 +191,7 @@ columns! {
         retry_at: Option<i64> = number,
         tries: i64 = count,
         due_at: Option<i64> = number,
+        ended_at: Option<i64> = number,
         sealed: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
         outbox: Option<&'r [u8]> = bytes::<SEALED_BYTES>,
         /// The key that seals the credentials, or made the tag if there are none.
@@ -259,6 +260,7 @@ impl<'r> SessionRow<'r> {
             retry_at: record.retry_at.map(encode_wall_time),
             tries: record.tries.into(),
             due_at: record.due_at.map(encode_wall_time),
+            ended_at: record.ended_at.map(encode_wall_time),
             sealed: record.credentials.as_ref().map(|sealed| &*sealed.bytes),
             outbox: record.outbox.as_ref().map(|sealed| &*sealed.bytes),
             key_id: key_id.map(i64::from),
@@ -301,6 +303,7 @@ impl<'r> SessionRow<'r> {
             self.retry_at,
             Some(self.tries),
             self.due_at,
+            self.ended_at,
             self.key_id,
             Some(self.form),
         ] {
@@ -360,6 +363,7 @@ impl<'r> SessionRow<'r> {
             retry_at: self.retry_at.map(decode_wall_time),
             tries: u32::try_from(self.tries).map_err(|_| damaged())?,
             due_at: self.due_at.map(decode_wall_time),
+            ended_at: self.ended_at.map(decode_wall_time),
             announce_at,
             failures,
         })

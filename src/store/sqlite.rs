@@ -38,6 +38,7 @@ mod busy_retry;
 mod change_log;
 mod columns;
 mod database;
+mod ended_records;
 mod file_permissions;
 mod free_space;
 mod holder_table;
@@ -46,6 +47,7 @@ mod liveness;
 mod migration;
 mod open_options;
 mod opening;
+mod pause_table;
 mod row_reader;
 mod schema_check;
 mod sqlite_fault;
@@ -75,12 +77,14 @@ use self::worker_job::JobKind;
 use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
 use super::resealing::{self, ResealPositions};
 use super::{
-    Changes, Cursor, Due, DuePage, ListPage, Listed, Outcome, Owner, Presence, Record,
-    RecordFilter, Resealed, Statement, Store, StoreContext, StoreError, StoreResult, Stored,
+    Changes, Cursor, Due, DuePage, Ended, ListPage, Listed, Outcome, Owner, Pauses, Presence,
+    Record, RecordFilter, RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError,
+    StoreResult, Stored,
 };
 use crate::clock::{Clock, Now, SystemClock};
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::log::LogLimit;
+use crate::policy::PAUSES_POLL;
 use crate::seal::KeyRing;
 
 /// How many records the worker's thread reads in one job. Defaults to 256, which take some
@@ -350,6 +354,15 @@ impl Store for SqliteStore {
         self.0.worker.call(JobKind::Read, work).await
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        Ok(Some(ended_records::remove(&self.0.worker, keep, after, limit).await?))
+    }
+
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         let since = since.cloned();
         let read = move |db: &mut Database<'_>| {
@@ -367,13 +380,28 @@ impl Store for SqliteStore {
         }
         Ok(Some(changes))
     }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        let scope = scope.clone();
+        let write = move |db: &mut Database<'_>| pause_table::set(db, &scope, paused);
+        // Durable, because a pause must survive a loss of power.
+        Ok(Some(self.0.worker.call(JobKind::Durable, write).await?))
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        let scopes = self.0.worker.call(JobKind::Read, |db| pause_table::read(db)).await?;
+        Ok(Some(Pauses { scopes, next_in: PAUSES_POLL }))
+    }
 }
 
 /// How a statement is written. Those that end an exchange wait for the lock as long as it takes.
 /// Those whose content no server would give again are durable.
 fn job_kind<C>(statement: &Statement<C>) -> JobKind {
     match statement {
-        Statement::Claim(_) | Statement::Renew(_) | Statement::TakeOver(_) => JobKind::Claim,
+        Statement::Claim(_)
+        | Statement::Renew(_)
+        | Statement::TakeOver(_)
+        | Statement::RemoveEnded { .. } => JobKind::Claim,
         Statement::Settle(_) | Statement::Suspect(_) | Statement::Reschedule(_) => JobKind::Write,
         Statement::Commit(_)
         | Statement::Close(_)

@@ -49,6 +49,12 @@ pub enum Statement<C = Arc<Credentials>> {
     Restore(Restore<C>),
     /// Writes a record as another store has it. It never changes a record that is there.
     Import(Box<Import<C>>),
+    /// Deletes the record if the session [ended](Record::ended_at) so long ago, and if no process may
+    /// still hold a claim on it. It has the same effects as [`Delete`](Self::Delete).
+    RemoveEnded {
+        /// How long the record is kept after the end of the session.
+        keep: Duration,
+    },
     /// Deletes the record. A commit for a claim from before the deletion does not bring it back.
     Delete,
 }
@@ -87,6 +93,7 @@ impl<C> Statement<C> {
                 Statement::Restore(restore)
             }
             Self::Import(import) => Statement::Import(Box::new(import.try_map(change)?)),
+            Self::RemoveEnded { keep } => Statement::RemoveEnded { keep },
             Self::Delete => Statement::Delete,
         })
     }
@@ -320,6 +327,8 @@ pub struct Import<C = Arc<Credentials>> {
     pub failures: Option<Box<Failures>>,
     /// How long ago the first response came that was not understood.
     pub failing_for: Option<Duration>,
+    /// How long ago the session ended. `None` if it has not ended.
+    pub ended_for: Option<Duration>,
 }
 
 impl<C> Import<C> {
@@ -348,6 +357,7 @@ impl<C> Import<C> {
             tries: self.tries,
             failures: self.failures,
             failing_for: self.failing_for,
+            ended_for: self.ended_for,
         })
     }
 }
@@ -377,6 +387,7 @@ impl<C: Clone> From<&Stored<C>> for Import<C> {
             tries: record.tries,
             failures: record.failures.clone(),
             failing_for: stored.failing_for(),
+            ended_for: stored.ended_for(),
         }
     }
 }

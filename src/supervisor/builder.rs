@@ -25,6 +25,7 @@ use crate::seal::KeyRing;
 use crate::session::context::{Context, Counts};
 use crate::session::load_queue::LoadQueue;
 use crate::session::mailbox::Mailbox;
+use crate::session::paused_scopes::PausedScopes;
 use crate::session::registry::Registry;
 use crate::session::unwritten_clients::UnwrittenClients;
 use crate::store::{
@@ -294,6 +295,7 @@ impl SupervisorBuilder {
             latest_count: LatestCount::default(),
             measurements,
             unwritten_clients: UnwrittenClients::default(),
+            paused: PausedScopes::default(),
         });
         if startup::start(&context, &link, ring).await {
             Ok(Supervisor::new(context, link))

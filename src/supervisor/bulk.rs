@@ -1,18 +1,17 @@
-//! Calls for many sessions at once: list, import, forget.
+//! Calls for many sessions at once: list and import.
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use futures_core::Stream;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::StreamExt;
 
 use super::{Sessions, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{SessionId, SessionKey, Tenant};
+use crate::key::SessionKey;
 use crate::policy::{IMPORT_FAILURES, NAMED_REFUSALS, ROWS_AT_ONCE};
 use crate::provider::Provider;
-use crate::session::{Adopted, Filter, SessionStatus, forget, list};
-use crate::store;
+use crate::session::{Adopted, Filter, SessionStatus, list};
 use crate::token::Tokens;
 
 impl Supervisor {
@@ -95,53 +94,6 @@ impl<P: Provider> Sessions<P> {
             }
         }
         Ok(report)
-    }
-
-    /// [Forgets](crate::Session::forget) all sessions of a tenant at this provider, in memory or
-    /// not, and returns how many there were. This does not revoke them at the server.
-    ///
-    /// Stop sign-ins of this tenant first: a session that is established meanwhile may stay.
-    ///
-    /// # Errors
-    ///
-    /// As [`forget`](crate::Session::forget), for the first session that could not be forgotten.
-    /// Call this again for the sessions after it.
-    ///
-    /// # Cancel safety
-    ///
-    /// The future may be dropped: forgotten sessions stay forgotten, and deletions that have begun
-    /// are still carried out.
-    pub async fn forget_tenant(&self, tenant: &Tenant) -> Result<u64> {
-        let (context, provider) = (&self.dispatcher.context, &self.provider.name);
-        let filter = store::RecordFilter {
-            provider: Some(provider.clone()),
-            tenant: Some(tenant.clone()),
-            phase: None,
-        };
-        let (mut after, mut count) = (None, 0);
-        loop {
-            let page = list::page(context, &filter, after.as_ref()).await?;
-            let ids: Vec<_> = page.into_iter().map(|listed| listed.id).collect();
-            let Some(last) = ids.last() else { break };
-            after = Some(last.clone());
-            count += self.forget_all(ids).await?;
-        }
-        // For example a session that waits for a second factor, which has no record.
-        let unstored = context.registry.unstored(provider, tenant);
-        Ok(count + self.forget_all(unstored).await?)
-    }
-
-    async fn forget_all(&self, ids: Vec<SessionId>) -> Result<u64> {
-        let forgotten = stream::iter(ids).map(|id| {
-            let dispatcher = Arc::clone(&self.dispatcher);
-            async move { forget::forget(&dispatcher, &id).await }
-        });
-        let mut forgotten = pin!(forgotten.buffer_unordered(ROWS_AT_ONCE));
-        let mut count = 0;
-        while let Some(was_there) = forgotten.next().await {
-            count += u64::from(was_there?);
-        }
-        Ok(count)
     }
 }
 

@@ -67,7 +67,7 @@ fn publish_failover(context: &Context, last: Option<Failover>, known: &mut u64) 
     context.events.publish(Event::of_none(context.now().wall, kind));
 }
 
-fn pass_on(context: &Context, news: Option<Vec<News>>) {
+pub(super) fn pass_on(context: &Context, news: Option<Vec<News>>) {
     let Some(news) = news else {
         context.registry.slots.each(|slot| context.external_change(slot, None));
         return;

@@ -31,6 +31,7 @@ impl<P: Provider> Sessions<P> {
         let Some(_task_guard) = context.tasks.enter() else {
             return Err(context.tasks.refusal());
         };
+        context.paused.check_tenant(&self.provider.name, tenant)?;
         let tenant_client = self.provider.tenant_client(tenant);
         let client = context.resolve(&tenant_client).await?;
         let provider = client.typed::<P>()?;

@@ -10,8 +10,8 @@ use super::supervisor_actor::SupervisorActor;
 use super::supervisor_link::SupervisorLink;
 use super::supervisor_message::SupervisorMessage;
 use super::{
-    change_feed, eviction, journal_replay, presence, reseal, samples, scheduler, session_count,
-    shared_clients,
+    change_feed, eviction, journal_replay, pause, presence, reseal, retention, samples, scheduler,
+    session_count, shared_clients,
 };
 use crate::event::{Event, EventKind};
 use crate::measurements::RestartedActor;
@@ -32,8 +32,10 @@ pub(crate) async fn start(
     // Before the first claim: an exchange with the old token would end the session that a journal
     // can save.
     let replay = journal_replay::first_pass(context).await;
-    // Before the first exchange, so that this one does not use a client that others stopped.
+    // Before the first exchange, so that this one does not use a client that others stopped, and is
+    // not of a session that is paused.
     let seen = shared_clients::read(context).await;
+    let next_in = pause::read(context).await;
     let Some((actor, ended)) = spawn(context).await else { return false };
     link.connect(Some(actor));
     let (task_context, kept) = (Arc::clone(context), Arc::clone(link));
@@ -48,6 +50,7 @@ pub(crate) async fn start(
     if let Some(ring) = ring {
         context.tasks.spawn_detached(reseal::run(Arc::clone(context), ring));
     }
+    context.tasks.spawn_detached(retention::run(Arc::clone(context)));
     context.tasks.spawn_detached(change_feed::run(Arc::clone(context)));
     context.tasks.spawn_detached(load::run(Arc::clone(context)));
     context.tasks.spawn_detached(eviction::run(Arc::clone(context)));
@@ -56,6 +59,7 @@ pub(crate) async fn start(
         context.tasks.spawn_detached(replay.run(Arc::clone(context)));
     }
     context.tasks.spawn_detached(shared_clients::run(Arc::clone(context), seen));
+    context.tasks.spawn_detached(pause::run(Arc::clone(context), next_in));
     if context.measurements.is_on() {
         context.tasks.spawn_detached(samples::run(Arc::clone(context)));
         session_count::start(context);

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::key::{ProviderName, SessionId};
+use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::store::{
-    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, ListPage,
-    Outcome, Owner, Presence, RecordFilter, Resealed, Statement, Store, StoreContext, StoreError,
-    StoreErrorKind, StoreResult, Stored,
+    Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
+    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
 };
 
 /// A wrapper around another store. Its [`Faults`] make calls fail, hang or panic. Without faults,
@@ -113,12 +113,16 @@ pub enum StoreCall {
     Import,
     /// [`Store::apply`] with a delete.
     Delete,
+    /// [`Store::apply`] with the removal of an ended session.
+    RemoveEnded,
     /// [`Store::due`].
     Due,
     /// [`Store::list`].
     List,
     /// [`Store::reseal`].
     Reseal,
+    /// [`Store::remove_ended`].
+    EndedPage,
     /// [`Store::changes`].
     Changes,
     /// [`Store::presence`].
@@ -127,6 +131,10 @@ pub enum StoreCall {
     Client,
     /// [`Store::clients`].
     Clients,
+    /// [`Store::set_paused`].
+    SetPaused,
+    /// [`Store::pauses`].
+    Pauses,
     /// [`Store::prepare`], which cannot be held.
     Prepare,
     /// [`Store::key_ring`], which cannot be held. If it fails, it returns no key ring.
@@ -135,7 +143,7 @@ pub enum StoreCall {
 
 impl StoreCall {
     /// All calls.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::Load,
         Self::Claim,
         Self::Renew,
@@ -149,13 +157,17 @@ impl StoreCall {
         Self::Restore,
         Self::Import,
         Self::Delete,
+        Self::RemoveEnded,
         Self::Due,
         Self::List,
         Self::Reseal,
+        Self::EndedPage,
         Self::Changes,
         Self::Presence,
         Self::Client,
         Self::Clients,
+        Self::SetPaused,
+        Self::Pauses,
         Self::Prepare,
         Self::KeyRing,
     ];
@@ -175,6 +187,7 @@ impl From<&Statement> for StoreCall {
             Statement::Reschedule(_) => Self::Reschedule,
             Statement::Restore(_) => Self::Restore,
             Statement::Import(_) => Self::Import,
+            Statement::RemoveEnded { .. } => Self::RemoveEnded,
             Statement::Delete => Self::Delete,
         }
     }
@@ -376,8 +389,26 @@ impl<S: Store> Store for FaultyStore<S> {
         self.done(StoreCall::List, self.inner.list(filter, after, limit)).await
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> StoreResult<Option<RemovedEnded>> {
+        let removed = self.inner.remove_ended(keep, after, limit);
+        self.done(StoreCall::EndedPage, removed).await
+    }
+
     async fn changes(&self, since: Option<&Cursor>, limit: usize) -> StoreResult<Option<Changes>> {
         self.done(StoreCall::Changes, self.inner.changes(since, limit)).await
+    }
+
+    async fn set_paused(&self, scope: &PauseScope, paused: bool) -> StoreResult<Option<bool>> {
+        self.done(StoreCall::SetPaused, self.inner.set_paused(scope, paused)).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Option<Pauses>> {
+        self.done(StoreCall::Pauses, self.inner.pauses()).await
     }
 
     async fn client(

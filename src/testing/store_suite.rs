@@ -44,6 +44,16 @@
 //! If [`Store::clients`] returns `None`, your store shares nothing about clients, and **passes the
 //! cases of sharing without a check**. If your store shares clients, write a test that it returns
 //! `Some`.
+//!
+//! # Pauses
+//!
+//! If [`Store::pauses`] returns `None`, your store keeps no pauses, and **passes the cases of pauses
+//! without a check**. If your store keeps pauses, write a test that it returns `Some`.
+//!
+//! # Ended sessions
+//!
+//! If [`Store::remove_ended`] returns `None`, your store keeps ended sessions, and **passes the cases of
+//! their removal without a check**. If your store removes them, write a test that it returns `Some`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a case fails by a panic, as tests do")]
 
 mod claiming;
@@ -54,8 +64,10 @@ mod following;
 mod importing;
 mod listing;
 mod losing;
+mod pausing;
 mod reading;
 mod restoring;
+mod retaining;
 mod settling;
 mod sharing;
 mod taking_over;
@@ -207,6 +219,17 @@ macro_rules! store_suite_cases {
                 nothing_is_restored_over_a_close,
                 nothing_is_restored_after_a_delete,
             }
+            retaining {
+                a_record_says_since_when_its_session_has_ended,
+                an_ended_session_is_removed_when_it_was_kept_for_long_enough,
+                what_must_be_revoked_or_is_claimed_is_not_removed,
+                ended_sessions_are_removed_page_by_page_in_the_order_of_their_ends,
+                of_several_that_remove_at_once_one_removes_each_session,
+            }
+            pausing {
+                what_is_paused_stays_so_until_it_is_resumed,
+                scopes_that_differ_by_little_are_paused_apart,
+            }
             importing {
                 an_import_is_the_record_that_another_store_has,
                 an_import_of_a_closed_session_keeps_what_must_be_revoked,
@@ -231,6 +254,7 @@ macro_rules! store_suite_cases {
                 the_write_of_a_statement_is_reported,
                 a_restore_is_reported,
                 an_import_is_reported,
+                the_removal_of_an_ended_session_is_reported,
                 what_a_late_failure_makes_suspect_is_reported,
                 claims_and_renewals_are_no_news,
                 what_was_refused_is_no_news,

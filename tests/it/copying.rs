@@ -437,6 +437,7 @@ fn shown(stored: &Stored) -> String {
         stored.announce_in(),
         stored.retry_in(),
         stored.failing_for(),
+        stored.ended_for(),
     ];
     let counters = (record.version, record.epoch, record.generation, record.fence, record.tries);
     let failures = record.failures.as_ref().map(|of| (of.unclassified, of.status));

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use session_warden::event::EventKind;
-use session_warden::key::Tenant;
+use session_warden::key::{ProviderName, SessionId, Tenant};
 use session_warden::provider::FailureClass;
 use session_warden::session::State;
-use session_warden::store::{MemoryStore, Store};
+use session_warden::store::{Intent, MemoryStore, Store};
+use session_warden::supervisor::TenantKeys;
 use session_warden::testing::{Chaos, ManualClock, Reply, ScriptedProvider, StoreCall};
-use session_warden::{Error, ErrorKind, PermissionToken, Session, SessionKey, Sessions};
+use session_warden::{
+    Error, ErrorKind, PermissionToken, Session, SessionKey, Sessions, Supervisor,
+};
 use tokio::task::JoinHandle;
 
 use crate::fixtures::{ScriptedFixture, kind};
 use crate::fixtures::{established, fixture};
+use crate::store_statements::exchange;
 use crate::support::{LIFE, SECOND, session, until};
 
 async fn assert_gone(fixture: &ScriptedFixture) {
@@ -233,8 +237,9 @@ async fn a_tenants_sessions_are_forgotten_and_nobody_elses() {
     let resident = session(&later.supervisor, "device");
     assert_eq!(kind(resident.permission_token().await), ErrorKind::NotEstablished);
     let gone = Tenant::new("gone").unwrap();
-    assert_eq!(sessions.forget_tenant(&gone).await.unwrap(), 600);
-    assert_eq!(sessions.forget_tenant(&gone).await.unwrap(), 0);
+    let forgotten = sessions.forget_tenant(&gone).await.unwrap();
+    assert_eq!((forgotten.sessions, forgotten.left), (600, 0));
+    assert_eq!(sessions.forget_tenant(&gone).await.unwrap().sessions, 0);
     assert_eq!(fixture.store.len(), 1);
     drop(resident);
     later.clock.advance(SECOND).await;
@@ -252,6 +257,74 @@ async fn a_store_that_fails_while_a_tenant_is_forgotten_is_told_and_the_rest_can
         let failed = sessions.forget_tenant(&tenant).await.unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::Store, "{failing:?}");
     }
-    assert_eq!(sessions.forget_tenant(&tenant).await.unwrap(), 1);
+    assert_eq!(sessions.forget_tenant(&tenant).await.unwrap().sessions, 1);
     assert_gone(&fixture).await;
+}
+
+#[tokio::test]
+async fn a_tenant_is_forgotten_at_all_providers_and_what_is_left_is_counted() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::new());
+    let supervisor = Supervisor::builder()
+        .clock(clock.clone())
+        .store(store.clone())
+        .provider("provider", ScriptedProvider::new())
+        .provider("another", ScriptedProvider::new())
+        .start()
+        .await
+        .unwrap();
+    let (gone, stays) = (Tenant::new("gone").unwrap(), Tenant::new("stays").unwrap());
+    for provider in ["provider", "another"] {
+        let sessions = supervisor.sessions::<ScriptedProvider>(provider).unwrap();
+        for tenant in [&gone, &stays] {
+            let key = SessionKey::new(tenant.as_str(), "device").unwrap();
+            let _ = until(&clock, sessions.session(key).establish(())).await.unwrap();
+        }
+    }
+    // One of a provider that is not registered any more.
+    let key = SessionKey::new("gone", "device").unwrap();
+    let unknown = SessionId::new(ProviderName::new("removed").unwrap(), key);
+    exchange(&store, &unknown, Intent::Establish, "x").await.unwrap();
+    assert_eq!(store.len(), 5);
+    let forgotten = until(&clock, supervisor.forget_tenant(&gone)).await.unwrap();
+    assert_eq!((forgotten.sessions, forgotten.left), (3, 0));
+    assert_eq!(forgotten.keys, TenantKeys::None, "a store in memory encrypts nothing");
+    assert_eq!(store.len(), 2);
+    let none = until(&clock, supervisor.forget_tenant(&gone)).await.unwrap();
+    assert_eq!((none.sessions, none.left), (0, 0));
+}
+
+/// 1. The tenant is being forgotten. 2. A session of it is established, before those that are still
+/// to be read. 3. The report says that it is left.
+#[tokio::test]
+async fn a_session_that_is_established_while_its_tenant_is_forgotten_is_counted_as_left() {
+    let fixture = ScriptedFixture::established().await;
+    let tenant = fixture.session.id().key().tenant().clone();
+    fixture.faults.hold(StoreCall::Delete);
+    let (supervisor, of) = (fixture.supervisor.clone(), tenant.clone());
+    let forgetting = tokio::spawn(async move { supervisor.forget_tenant(&of).await });
+    fixture.faults.held(StoreCall::Delete, 1).await;
+    let key = SessionKey::new(tenant.as_str(), "a").unwrap();
+    let late = SessionId::new(fixture.session.id().provider().clone(), key);
+    exchange(&fixture.store, &late, Intent::Establish, "x").await.unwrap();
+    fixture.faults.release(StoreCall::Delete);
+    let forgotten = until(&fixture.clock, forgetting).await.unwrap().unwrap();
+    assert_eq!((forgotten.sessions, forgotten.left), (1, 1));
+    let again = until(&fixture.clock, fixture.supervisor.forget_tenant(&tenant)).await.unwrap();
+    assert_eq!((again.sessions, again.left), (1, 0));
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn the_keys_of_a_tenant_in_a_file_are_derived_from_those_of_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let store =
+        session_warden::store::sqlite::SqliteStore::open(folder.path().join("a.db")).unwrap();
+    let builder = Supervisor::builder().key_ring(crate::store_statements::ring(1)).store(store);
+    let supervisor = builder.provider("p", ScriptedProvider::new()).start().await.unwrap();
+    let sessions = supervisor.sessions::<ScriptedProvider>("p").unwrap();
+    let session = sessions.session(SessionKey::new("gone", "device").unwrap());
+    let _ = session.establish(()).await.unwrap();
+    let forgotten = supervisor.forget_tenant(&Tenant::new("gone").unwrap()).await.unwrap();
+    assert_eq!((forgotten.sessions, forgotten.left), (1, 0));
+    assert_eq!(forgotten.keys, TenantKeys::Derived);
 }

@@ -218,6 +218,9 @@ async fn a_store_that_panics_in_any_statement_wedges_no_session() {
         StoreCall::Reschedule,
         StoreCall::Restore,
         StoreCall::Import,
+        // A supervisor asks for pages of these.
+        StoreCall::RemoveEnded,
+        StoreCall::SetPaused,
     ];
     for statement in StoreCall::ALL.into_iter().filter(|asked| !others.contains(asked)) {
         for often in Often::BOTH {

@@ -11,15 +11,15 @@ use async_trait::async_trait;
 use session_warden::SessionKey;
 use session_warden::clock::{Clock, Now};
 use session_warden::error::LostReason;
-use session_warden::key::{ProviderName, SessionId};
+use session_warden::key::{PauseScope, ProviderName, SessionId, Tenant};
 use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
     Attempt, Changes, Claim, ClaimId, ClientChange, ClientKey, ClientOutcome, ClientPage, Close,
-    Commit, Cursor, Done, Due, DuePage, Ends, Import, Intent, Listed, Lose, MemoryStore, Outcome,
-    Owner, Phase, Presence, RecordFilter, Renew, Reschedule, Resealed, Restore, Settle, SettleTo,
-    SharedClient, Statement, Store, StoreContext, StoreError, StoreErrorKind, Stored, Suspect,
-    TakeOver,
+    Commit, Cursor, Done, Due, DuePage, Ended, Ends, Import, Intent, Listed, Lose, MemoryStore,
+    Outcome, Owner, Pauses, Phase, Presence, RecordFilter, RemovedEnded, Renew, Reschedule,
+    Resealed, Restore, Settle, SettleTo, SharedClient, Statement, Store, StoreContext, StoreError,
+    StoreErrorKind, Stored, Suspect, TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, StoreCall, store_suite};
 use session_warden::token::{Credentials, Tokens};
@@ -230,18 +230,25 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
             .is_ok_and(|page| page.due == [due.clone()] && page.holders == [Owner(5)]),
         store.list(&filter, Some(&id), 3).await.is_ok_and(|listed| listed.is_empty()),
         store.reseal(3).await.is_ok_and(|page| page.passed_over == 2 && !page.ended),
+        store.remove_ended(SECOND, None, 3).await.is_ok_and(|page| page.is_some()),
         matches!(store.changes(Some(&cursor), 3).await, Ok(Some(Changes { more: true, .. }))),
         store.presence(Owner(1), Presence::Renew).await.is_ok(),
         matches!(store.client(&client_key(), change()).await, Ok(Some(outcome)) if !outcome.done),
         matches!(store.clients(Some(&client_key()), 3).await, Ok(Some(page)) if page.holders == 7),
+        matches!(store.set_paused(&scope(), true).await, Ok(Some(true))),
+        matches!(store.pauses().await, Ok(Some(pauses)) if pauses.scopes == [scope()]),
         store.prepare(&context).is_ok(),
         store.key_ring().is_some(),
     ]);
     StoreCall::ALL.into_iter().zip(answers).collect()
 }
 
+fn scope() -> PauseScope {
+    PauseScope::Tenant(Tenant::new("tenant").unwrap())
+}
+
 /// One of each, in the order of [`StoreCall::ALL`].
-fn statements() -> [Statement; 12] {
+fn statements() -> [Statement; 13] {
     let (epoch, generation, version) = (1, 1, 2);
     let Commit { attempt, credentials, ends, .. } = commit();
     let (to, retry_in, due_in) = (SettleTo::Before, None, None);
@@ -267,6 +274,7 @@ fn statements() -> [Statement; 12] {
         Statement::Restore(Restore { version, epoch, generation, attempt, credentials, ends }),
         Statement::Import(Box::new(import())),
         Statement::Delete,
+        Statement::RemoveEnded { keep: SECOND },
     ]
 }
 
@@ -301,6 +309,7 @@ fn import() -> Import {
         tries: 0,
         failures: None,
         failing_for: None,
+        ended_for: None,
     }
 }
 
@@ -403,6 +412,17 @@ impl Store for Recording {
         self.answer(StoreCall::List, expected, Vec::new())
     }
 
+    async fn remove_ended(
+        &self,
+        keep: Duration,
+        after: Option<&Ended>,
+        limit: usize,
+    ) -> Result<Option<RemovedEnded>, StoreError> {
+        let expected = (keep, after, limit) == (SECOND, None, 3);
+        let page = RemovedEnded { removed: Vec::new(), next: None };
+        self.answer(StoreCall::EndedPage, expected, Some(page))
+    }
+
     async fn changes(
         &self,
         since: Option<&Cursor>,
@@ -416,6 +436,19 @@ impl Store for Recording {
             failover: None,
         };
         self.answer(StoreCall::Changes, expected, Some(changes))
+    }
+
+    async fn set_paused(
+        &self,
+        asked: &PauseScope,
+        paused: bool,
+    ) -> Result<Option<bool>, StoreError> {
+        self.answer(StoreCall::SetPaused, *asked == scope() && paused, Some(true))
+    }
+
+    async fn pauses(&self) -> Result<Option<Pauses>, StoreError> {
+        let pauses = Pauses { scopes: vec![scope()], next_in: SECOND };
+        self.answer(StoreCall::Pauses, true, Some(pauses))
     }
 
     async fn client(

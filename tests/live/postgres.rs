@@ -2,6 +2,7 @@
 
 mod cluster;
 mod copying;
+mod ended_records;
 mod faults;
 mod large_table;
 mod model;

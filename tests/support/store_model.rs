@@ -152,6 +152,7 @@ impl Run {
             | Step::Reschedule { .. }
             | Step::Restore { .. }
             | Step::Import { .. }
+            | Step::RemoveEnded(_)
             | Step::Delete
             | Step::Again { .. } => {
                 let found = self.memory.load(id).await.unwrap();
@@ -234,6 +235,7 @@ impl Run {
                 })
             }
             Step::Again { back } => self.again(id, *back)?,
+            Step::RemoveEnded(keep) => Statement::RemoveEnded { keep: Duration::from_secs(*keep) },
             Step::Delete => Statement::Delete,
             Step::Later(_) | Step::Reopen | Step::Retire { .. } => return None,
             Step::Close { .. }
@@ -286,6 +288,7 @@ impl Run {
             | Step::Commit { .. }
             | Step::Settle { .. }
             | Step::TakeOver { .. }
+            | Step::RemoveEnded(_)
             | Step::Delete
             | Step::Again { .. }
             | Step::Later(_)
@@ -318,6 +321,7 @@ impl Run {
             | Statement::Reschedule(_)
             | Statement::Restore(_)
             | Statement::Import(_)
+            | Statement::RemoveEnded { .. }
             | Statement::Delete => None,
         };
         let lives = owner.is_none_or(|owner| self.owner(owner.0 % 10) == owner);

@@ -129,6 +129,8 @@ impl Exchange {
             Ok(permit) => permit,
             Err(rejected) => return Err(not_admitted(rejected, self.context.now())),
         };
+        // After the wait for the permit, which may have been long.
+        self.unless_paused()?;
         // After the permit, because it may send requests; before the claim, because it may take
         // long and would use up the lease.
         self.prepare(&self.client).await?;

@@ -141,6 +141,7 @@ pub(super) async fn admit(
     credentials: &Credentials,
     permit: Option<ScheduledPermit>,
 ) -> Result<RevocationRequest, Error> {
+    context.paused.check(slot.id())?;
     let Some(client) = slot.tenant_client.client() else {
         return Err(Error::new(ErrorKind::RetryLater)
             .about("the session's provider could not be resolved yet"));

@@ -61,6 +61,7 @@ impl Bench {
             retry_at: None,
             tries: 0,
             due_at: None,
+            ended_at: None,
             announce_at: None,
             failures: None,
         }

@@ -68,7 +68,7 @@ impl Slot {
     pub(crate) fn request(
         self: &Arc<Self>,
         need: TokenRequest,
-        may_start: Result<(), ErrorKind>,
+        may_start: Result<(), Error>,
         at: &StepContext,
     ) -> (SlotReply, Vec<Notification>) {
         // Before a load, only this mark knows of a rejected token.
@@ -110,7 +110,7 @@ impl Slot {
                 (TokenDecision::Ask, None) => SlotReply::Failed(match may_start {
                     Ok(()) => Error::new(ErrorKind::SignInAgain(LostReason::RefreshExpired))
                         .about("the session has no refresh token"),
-                    Err(kind) => Error::new(kind),
+                    Err(error) => error,
                 }),
             },
         };

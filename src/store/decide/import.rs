@@ -1,6 +1,6 @@
 //! Writes a record of another store.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Decision, conflict, done, put, time_in};
 use crate::clock::Now;
@@ -25,7 +25,7 @@ pub(super) fn import_record<C: Clone>(
         return conflict(None, now);
     }
     let ends = import.ends;
-    put(Record {
+    let record = Record {
         // A refused first grant raises only the floor's version. No version is given twice.
         version: import.version.max(floor.version.saturating_add(1)),
         epoch: import.epoch,
@@ -44,8 +44,10 @@ pub(super) fn import_record<C: Clone>(
         tries: import.tries,
         due_at: ends.due_in.map(|left| time_in(now, left)),
         announce_at: ends.announce_in.map(|left| time_in(now, left)),
+        ended_at: import.ended_for.map(|ago| time_ago(now, ago)),
         failures: failures(import, now),
-    })
+    };
+    put(record, now)
 }
 
 /// Whether this import was done before, and no exchange has begun since.
@@ -85,15 +87,16 @@ fn is_counter(number: u64) -> bool {
 
 fn failures<C>(import: &Import<C>, now: Now) -> Option<Box<Failures>> {
     let mut failures = import.failures.clone()?;
-    let since = |ago| now.wall.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-    failures.since = import.failing_for.map(since);
+    failures.since = import.failing_for.map(|ago| time_ago(now, ago));
     Some(failures)
+}
+
+fn time_ago(now: Now, ago: Duration) -> SystemTime {
+    now.wall.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::BootTime;
     use crate::error::LostReason;
@@ -128,6 +131,7 @@ mod tests {
             tries: 2,
             failures: Some(Box::new(Failures { unclassified: 1, ..Failures::default() })),
             failing_for: Some(Duration::from_secs(30)),
+            ended_for: None,
         }
     }
 

@@ -113,6 +113,7 @@ proptest! {
                 Statement::Commit(_)
                 | Statement::Close(_)
                 | Statement::Restore(_)
+                | Statement::RemoveEnded { .. }
                 | Statement::Delete => true,
                 Statement::Renew(_)
                 | Statement::Lose(_)
@@ -274,7 +275,9 @@ proptest! {
     fn what_begins_after_a_delete_is_above_what_was_deleted(steps in histories()) {
         let mut deleted = None;
         for deed in run(&steps) {
-            if let (Statement::Delete, Some(record)) = (&deed.statement, &deed.before.record) {
+            let removed = matches!(deed.write, Write::Remove(_)).then_some(&deed.before.record);
+            let removed = removed.and_then(Option::as_ref).filter(|it| it.was_established());
+            if let Some(record) = removed {
                 deleted = Some(record.counters());
             }
             if let (Some(deleted), Some(record)) = (deleted, &deed.after.record) {
@@ -299,6 +302,7 @@ proptest! {
                     | Statement::TakeOver(_)
                     | Statement::Lose(_)
                     | Statement::Reschedule(_)
+                    | Statement::RemoveEnded { .. }
                     | Statement::Delete,
                     Outcome::Conflict(found),
                 ) => prop_assert_eq!(found.map(|found| found.record), deed.after.record),
@@ -446,6 +450,8 @@ fn random_histories_come_to_every_outcome_of_every_statement() {
         "Import Done written",
         "Lose Conflict",
         "Lose Done written",
+        "RemoveEnded Conflict",
+        "RemoveEnded Done written",
         "Renew Conflict",
         "Renew Done",
         "Renew Done written",

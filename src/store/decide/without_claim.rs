@@ -1,5 +1,7 @@
 //! The statements that need no claim. They take effect even while another owner holds one.
 
+use std::time::Duration;
+
 use super::{Decision, conflict, done, put, remove, store_credentials, time_in};
 use crate::clock::Now;
 use crate::error::LostReason;
@@ -31,7 +33,7 @@ pub(super) fn lose_session<C>(mut record: Record<C>, lose: &Lose, now: Now) -> D
     record.retry_at = None;
     record.due_at = None;
     record.announce_at = None;
-    put(record)
+    put(record, now)
 }
 
 /// The next process that reads the record refreshes before it serves the access token.
@@ -49,7 +51,7 @@ pub(super) fn suspect_rejected<C>(
     }
     record.version += 1;
     record.suspect = true;
-    put(record)
+    put(record, now)
 }
 
 pub(super) fn reschedule<C>(mut record: Record<C>, change: &Reschedule, now: Now) -> Decision<C> {
@@ -59,7 +61,7 @@ pub(super) fn reschedule<C>(mut record: Record<C>, change: &Reschedule, now: Now
     record.version += 1;
     record.due_at = change.due_in.map(|left| time_in(now, left));
     record.announce_at = record.announce_at.filter(|_| !change.announced);
-    put(record)
+    put(record, now)
 }
 
 /// Writes only over a record whose version and generation are both older: credentials that others
@@ -94,7 +96,20 @@ pub(super) fn restore_record<C: Clone>(
         restore.ends,
         now,
     );
-    put(record)
+    put(record, now)
+}
+
+/// A lease may belong to a process that sends a grant at this moment, and that has hung for longer than
+/// the record is kept after its end. So a record with a lease goes only when the lease ended as long
+/// ago as the session.
+pub(super) fn remove_ended<C>(record: Record<C>, keep: Duration, now: Now) -> Decision<C> {
+    let is_old =
+        record.ended_at.and_then(|at| at.checked_add(keep)).is_some_and(|at| at <= now.wall);
+    let is_free = record.lease.is_none_or(|lease| lease.until.after(keep) <= now.boot);
+    if is_old && is_free && record.has_ended() {
+        return delete(record);
+    }
+    conflict(Some(record), now)
 }
 
 /// Raises the floor above the record, so that no claim or commit from before the delete fits the

@@ -223,7 +223,7 @@ impl Shared {
         let known = read.take(place).transpose().ok()?;
         let found = known.as_ref().map(|known| &known.record);
         let decision = match &recent.content {
-            Content::Row(row) => put(restored(found, floor, &row.record)?),
+            Content::Row(row) => put(restored(found, floor, &row.record)?, now),
             Content::Deleted(floor) => deleted_again(found?, *floor, now)?,
             Content::Foreign(_) => return None,
         };

@@ -70,6 +70,7 @@ impl TableNames {
             "change",
             "client",
             "holder",
+            "pause",
             "store",
             "now",
             "wal_position",
@@ -283,6 +284,10 @@ ALTER TABLE {session} ALTER COLUMN sealed SET STORAGE EXTERNAL,
 CREATE INDEX IF NOT EXISTS {prefix}session_due
     ON {session} (provider, due_at, tenant, token_id) WHERE due_at IS NOT NULL;
 
+-- The sessions that have ended.
+CREATE INDEX IF NOT EXISTS {prefix}session_ended
+    ON {session} (ended_at, provider, tenant, token_id) WHERE ended_at IS NOT NULL;
+
 -- The records that a key encrypts.
 CREATE INDEX IF NOT EXISTS {prefix}session_key
     ON {session} (key_id, provider, tenant, token_id) WHERE key_id IS NOT NULL;
@@ -329,6 +334,13 @@ CREATE TABLE IF NOT EXISTS {client} (
     PRIMARY KEY (provider, tenant, client)
 );
 
+-- What the backend has paused. An empty name stands for all.
+CREATE TABLE IF NOT EXISTS {pause} (
+    provider text COLLATE \"C\" NOT NULL,
+    tenant text COLLATE \"C\" NOT NULL,
+    PRIMARY KEY (provider, tenant)
+);
+
 -- Writes one row if it is as expected, and returns the time if it did.
 {write_function}
 INSERT INTO {store} (schema_version, feed)
@@ -338,7 +350,7 @@ INSERT INTO {store} (schema_version, feed)
 const GRANTS: &str = "
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, UPDATE ON {store} TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}
+GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}, {pause}
     TO {role};
 GRANT EXECUTE ON FUNCTION {now}(), {wal_position}(), {wal_continues}, {write} TO {role};
 ";

@@ -25,6 +25,7 @@ pub(super) struct Statements {
     /// Deletes rows whose version is the expected one, with their news, and raises the floor.
     pub(super) delete: String,
     pub(super) due: String,
+    pub(super) ended: String,
     pub(super) changes: String,
     pub(super) purge_changes: String,
     pub(super) presence: String,
@@ -32,6 +33,9 @@ pub(super) struct Statements {
     pub(super) read_client: String,
     pub(super) write_client: String,
     pub(super) clients: String,
+    pub(super) pause: String,
+    pub(super) resume: String,
+    pub(super) pauses: String,
     pub(super) sealed_by: String,
     pub(super) keys: String,
     pub(super) open: String,
@@ -45,6 +49,7 @@ impl Statements {
             insert: names.fill(&insert()),
             delete: names.fill(&delete()),
             due: names.fill(DUE),
+            ended: names.fill(&ended()),
             changes: names.fill(CHANGES),
             purge_changes: names.fill(PURGE_CHANGES),
             presence: names.fill(PRESENCE),
@@ -52,6 +57,15 @@ impl Statements {
             read_client: names.fill(READ_CLIENT),
             write_client: names.fill(WRITE_CLIENT),
             clients: names.fill(CLIENTS),
+            pause: names.fill(&format!(
+                "{WRITE} INSERT INTO {{pause}} (provider, tenant) VALUES ($1, $2)
+                 ON CONFLICT DO NOTHING RETURNING 1"
+            )),
+            resume: names.fill(&format!(
+                "{WRITE} DELETE FROM {{pause}} WHERE provider = $1 COLLATE \"C\"
+                     AND tenant = $2 COLLATE \"C\" RETURNING 1"
+            )),
+            pauses: names.fill("SELECT provider, tenant FROM {pause}"),
             sealed_by: names.fill(&format!(
                 "SELECT {}, false, provider, tenant, token_id FROM {{session}} AS s
                  WHERE key_id = $1 AND (provider, tenant, token_id) > ($2, $3, $4)
@@ -187,6 +201,22 @@ const DUE: &str = "
                 AND (s.lease_claim IS NULL OR s.lease_until <= n.at OR h.ended)
             ORDER BY s.due_at, s.tenant, s.token_id LIMIT $6::bigint
         ) AS r ON true";
+
+/// `$1`: ended at least so many nanoseconds ago. `$2` to `$5`: after. `$6`: the limit. The first row
+/// has the time only.
+fn ended() -> String {
+    format!(
+        "SELECT n.at, r.* FROM (SELECT {{now}}() AS at) AS n LEFT JOIN LATERAL (
+             SELECT {}, coalesce(h.ended, false), provider, tenant, token_id, s.ended_at AS ended_key
+             FROM {{session}} AS s LEFT JOIN {{holder}} AS h ON h.owner = s.lease_owner
+             WHERE s.ended_at <= n.at - $1::bigint
+                 AND (s.ended_at, provider, tenant, token_id) > ($2::bigint, $3::text COLLATE \"C\",
+                     $4::text COLLATE \"C\", $5::text COLLATE \"C\")
+             ORDER BY s.ended_at, provider, tenant, token_id LIMIT $6::bigint
+         ) AS r ON true",
+        columns("s.")
+    )
+}
 
 /// `$1`: the largest transaction of the last snapshot. `$2`: the transactions that were under way in
 /// it. `$3`: the snapshot up to which is read; `NULL` for a new one. `$4`: after this number. `$5`:

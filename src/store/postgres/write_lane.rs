@@ -182,7 +182,7 @@ fn decide_on_known(shared: &Shared, job: &Job) -> Next {
     let record = &known.record;
     let read_first = match &job.statement {
         Statement::Claim(_) => record.lease.is_some() || record.retry_at.is_some(),
-        Statement::TakeOver(_) | Statement::Delete => true,
+        Statement::TakeOver(_) | Statement::RemoveEnded { .. } | Statement::Delete => true,
         Statement::Renew(_)
         | Statement::Commit(_)
         | Statement::Settle(_)

@@ -75,6 +75,12 @@ impl<'c> ChangeLog<'c> {
         std::mem::take(&mut self.deleted_names)
     }
 
+    /// Takes back what [`take_deleted_names`](Self::take_deleted_names) returned, and forgets what was
+    /// deleted since.
+    pub(super) fn restore_deleted_names(&mut self, deleted: bool) {
+        self.deleted_names = deleted;
+    }
+
     /// Enters a change of a record, if another process or supervisor needs it.
     pub(super) fn append(&mut self, id: &SessionId, change: Change) -> Result<()> {
         // Before the return: the deleted row leaves the name in SQLite's log, also of a file that

@@ -130,6 +130,8 @@ impl<'a> Check<'a> {
 
     async fn check_slot(&self, slot: &Arc<Slot>) -> Result<Remaining, Error> {
         let context = self.context;
+        // The check fails and is repeated after a pause, until the session is resumed.
+        context.paused.check(slot.id())?;
         context.apply(slot, Input::Tick);
         if !self.polled && slot.is_disposable() {
             // The session held only failures that have been forgotten by now.

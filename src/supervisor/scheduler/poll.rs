@@ -71,6 +71,9 @@ impl Poller<'_> {
     /// record that could be taken.
     async fn sweep(&self, mut after: Option<Due>, whole: bool) -> Swept {
         let mut passed_over = None;
+        if self.context.paused.has_provider(&self.provider.name) {
+            return Swept::All;
+        }
         loop {
             let page = match self.page(after.as_ref()).await {
                 Ok(page) => page,
@@ -119,6 +122,9 @@ impl Poller<'_> {
         let (now, closing) = (self.context.now().boot, self.context.tasks.closing());
         let mut read = Read::default();
         for Due { at, id } in &page.due {
+            if self.context.paused.has(id) {
+                continue;
+            }
             if !schedule.has_room(&wait_queue_of(self.provider, id)) {
                 read.passed_over = true;
                 continue;
@@ -126,6 +132,7 @@ impl Poller<'_> {
             read.taken = true;
             let left = at.duration_since(page.now.wall).unwrap_or_default();
             let at = now.after(left).after(self.context.registry.ranks.delay(id));
+            let at = self.context.paused.resumed_at(id).map_or(at, |resumed| at.max(resumed));
             loop {
                 let room = schedule.room.notified();
                 if schedule.offer(id, at) {

@@ -126,6 +126,17 @@ pub(super) async fn an_import_is_reported(fixture: Fixture) {
     feed.is_silent("it was imported before").await;
 }
 
+pub(super) async fn the_removal_of_an_ended_session_is_reported(fixture: Fixture) {
+    let Some(mut feed) = Feed::of(&fixture).await else { return };
+    fixture.lost().await;
+    feed.read(100).await;
+    let page = fixture.store.remove_ended(Duration::ZERO, None, 100).await.unwrap();
+    let Some(page) = page else { return };
+    let change = feed.one().await;
+    assert_eq!((change.epoch, change.generation, change.phase), (1, 1, None));
+    assert_eq!(page.removed, [News { id: fixture.id, of: change }]);
+}
+
 pub(super) async fn what_a_late_failure_makes_suspect_is_reported(fixture: Fixture) {
     let Some(mut feed) = Feed::of(&fixture).await else { return };
     let old = fixture.silently_refreshing().await;

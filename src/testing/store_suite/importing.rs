@@ -27,6 +27,7 @@ pub(super) fn import(version: u64, epoch: u64, generation: u64) -> Import {
         tries: 0,
         failures: None,
         failing_for: None,
+        ended_for: None,
     }
 }
 
@@ -64,6 +65,7 @@ fn imports() -> [Import; 4] {
             ends,
             failures,
             failing_for,
+            ended_for: Some(5 * HOUR),
             ..active
         },
     ]
@@ -112,6 +114,7 @@ fn is_imported(stored: &Stored, import: &Import) {
         failures.as_ref().map(|of| (of.unclassified, of.status, of.code.clone()))
     };
     assert_eq!(known(&record.failures), known(&import.failures));
+    is_about(Some(import.ended_for.unwrap_or_default()), stored.ended_for().unwrap_or_default());
     let (failing, asked) = (stored.failing_for(), import.failing_for);
     assert_eq!(failing.is_some(), asked.is_some(), "{failing:?} is not {asked:?}");
     // It grows meanwhile, as the times above shrink.

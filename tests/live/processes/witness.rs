@@ -101,6 +101,7 @@ impl Asked {
             | Statement::Reschedule(_)
             | Statement::Restore(_)
             | Statement::Import(_)
+            | Statement::RemoveEnded { .. }
             | Statement::Delete => Self::Other,
         }
     }

@@ -41,7 +41,10 @@ impl Model {
             Statement::Commit(commit) => {
                 self.stored = Some((done.generation, commit.attempt.fence.to_string()));
             }
-            Statement::Restore(_) | Statement::Import(_) | Statement::Delete => self.stored = None,
+            Statement::Restore(_)
+            | Statement::Import(_)
+            | Statement::RemoveEnded { .. }
+            | Statement::Delete => self.stored = None,
             Statement::Renew(_)
             | Statement::Settle(_)
             | Statement::TakeOver(_)
@@ -88,6 +91,7 @@ impl Model {
             tries: 3,
             failures: Some(Box::new(Failures { unclassified: 2, ..Failures::default() })),
             failing_for: Some(SECOND * 6),
+            ended_for: None,
         }
     }
 

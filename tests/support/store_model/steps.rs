@@ -51,6 +51,8 @@ pub enum Step {
         again: bool,
     },
     Delete,
+    /// Removes the session if it ended so many seconds ago.
+    RemoveEnded(u64),
     /// A statement of this session once more, by how many were sent after it.
     Again {
         back: usize,
@@ -128,6 +130,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_u64).prop_map(|ahead| Step::Restore { ahead }),
         1 => (0..5_u64, any::<bool>()).prop_map(|(ahead, again)| Step::Import { ahead, again }),
         1 => Just(Step::Delete),
+        1 => (0..60_u64).prop_map(Step::RemoveEnded),
         2 => (1..30_u64).prop_map(Step::Later),
         1 => Just(Step::Reopen),
         2 => prop_oneof![4 => Just(0_usize), 1 => 1..5_usize]

@@ -36,7 +36,7 @@ fn a_request_is_answered_from_memory_or_returns_the_work_to_do_first() {
 fn a_session_that_may_start_nothing_returns_an_error_and_still_serves_its_token() {
     let bench = Bench::with_token(1);
     let request = |newer_than| {
-        let rejected = Err(ErrorKind::ShuttingDown);
+        let rejected = Err(Error::new(ErrorKind::ShuttingDown));
         bench.slot.request(any(newer_than), rejected, &bench.step_context()).0
     };
     assert!(matches!(request(0), SlotReply::Ready(_)));

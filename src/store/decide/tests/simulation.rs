@@ -63,6 +63,9 @@ pub(super) enum Step {
         back: u64,
         announced: bool,
     },
+    RemoveEnded {
+        keep: u64,
+    },
     Restore {
         version: u64,
         epoch: u64,
@@ -101,6 +104,7 @@ pub(super) fn histories() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(siblings(&[0, 1])),
         1 => Just(closed_siblings()),
         1 => Just(late_renewal()),
+        1 => (0_u64..2).prop_map(|keep| vec![lose(), Step::RemoveEnded { keep }]),
         1 => reasons().prop_map(|reason| {
             let known = Known::Newest;
             vec![claim(0, Intent::Refresh), Step::Lose { known, reason }]
@@ -149,6 +153,10 @@ fn late_renewal() -> Vec<Step> {
 
 fn close() -> Step {
     Step::Close { owner: 0, known: Known::Newest }
+}
+
+fn lose() -> Step {
+    Step::Lose { known: Known::Newest, reason: LostReason::Rejected }
 }
 
 fn untold() -> Step {
@@ -309,6 +317,7 @@ impl Simulation {
             | Statement::Reschedule(_)
             | Statement::Restore(_)
             | Statement::Import(_)
+            | Statement::RemoveEnded { .. }
             | Statement::Delete => return,
         };
         let attempt = Attempt { base: done.generation, fence: done.fence, claim };
@@ -373,6 +382,7 @@ impl Simulation {
                 self.restore(version, (epoch, generation))
             }
             Step::Import(counters) => self.import(counters)?,
+            Step::RemoveEnded { keep } => Statement::RemoveEnded { keep: seconds(keep) },
             Step::Delete => Statement::Delete,
         })
     }
@@ -402,6 +412,7 @@ impl Simulation {
             | Step::Close { .. }
             | Step::Restore { .. }
             | Step::Import(_)
+            | Step::RemoveEnded { .. }
             | Step::Delete
             | Step::DeleteElsewhere(_)
             | Step::Die(_) => None,
@@ -449,6 +460,7 @@ impl Simulation {
             tries: 0,
             failures: None,
             failing_for: None,
+            ended_for: None,
         })))
     }
 

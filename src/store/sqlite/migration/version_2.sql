@@ -38,6 +38,7 @@
         retry_at INTEGER,
         tries INTEGER NOT NULL,
         due_at INTEGER,
+        ended_at INTEGER,
         key_id INTEGER,
         form INTEGER NOT NULL,
         extra BLOB,
@@ -67,6 +68,11 @@
         ended INTEGER NOT NULL,
         UNIQUE (name, owner)
     ) STRICT;
+    CREATE TABLE pause (
+        provider TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        PRIMARY KEY (provider, tenant)
+    ) STRICT;
     INSERT INTO store
         SELECT one, in_clear, 2 * max(removed, deleted) + 1, iif(deleted > 0, deleted + 1, 0),
             iif(deleted > 0, 2 * deleted + 2, 0), random() FROM store_1;
@@ -75,11 +81,15 @@
             iif(phase = 2, coalesce(lease_before, phase), phase),
             iif(lease_owner IS NULL, NULL, fence), lease_owner, lease_intent, lease_from,
             lease_until, lease_holder, lease_boot, cred_base, cred_fence, cred_fence, NULL, NULL,
-            suspect, lost, retry_at, tries, due_at, key_id, 1, NULL, NULL, sealed, outbox
+            suspect, lost, retry_at, tries, due_at, iif(coalesce(lease_before, phase) = 4 OR
+                coalesce(lease_before, phase) = 5 AND outbox IS NULL,
+                CAST(strftime('%s', 'now') AS INTEGER) * 1000000000, NULL), key_id, 1, NULL, NULL, sealed, outbox
         FROM session_1;
     DROP TABLE store_1;
     DROP TABLE session_1;
     CREATE INDEX session_tenant ON session (tenant, provider, token_id);
     CREATE INDEX session_due ON session (provider, due_at, tenant, token_id)
         WHERE due_at IS NOT NULL;
+    CREATE INDEX session_ended ON session (ended_at, provider, tenant, token_id)
+        WHERE ended_at IS NOT NULL;
     CREATE INDEX session_key ON session (key_id) WHERE key_id IS NOT NULL;
