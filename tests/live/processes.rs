@@ -35,6 +35,6 @@ mod replica;
 mod rules;
 mod server;
 mod soak;
-mod storms;
+pub mod storms;
 mod together;
 mod witness;

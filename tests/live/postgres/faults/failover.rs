@@ -11,6 +11,13 @@ use super::restarts::survives;
 use crate::peer::in_time;
 use crate::postgres::replicas::{Replica, rest};
 use crate::postgres_cluster::{PostgresCluster, name_of};
+use crate::processes::storms::{SEED, seed};
+
+/// How long replicas take to wait, to write again and to count, with a margin.
+const HANDLED: Duration = Duration::from_secs(13);
+
+/// How many failovers there are, each of about 18 s. Defaults to 1.
+const ROUNDS: &str = "SESSION_WARDEN_ROUNDS";
 
 /// How far the standby is behind.
 const BEHIND: Duration = Duration::from_secs(2);
@@ -24,8 +31,7 @@ async fn after_a_failover_that_loses_the_last_commits_under_load_no_token_is_sen
         cluster.copy_data().await;
         rest(BEHIND).await;
         cluster.fail_over_to_copy().await;
-        // Longer than replicas wait, write again and count.
-        rest(Duration::from_secs(13)).await;
+        rest(HANDLED).await;
     })
     .await;
     for events in events {
@@ -33,6 +39,42 @@ async fn after_a_failover_that_loses_the_last_commits_under_load_no_token_is_sen
             panic!("{events:?}")
         };
         assert!(restored > 0, "each replica has committed after the copy");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how a person tells a test")]
+fn rounds() -> u32 {
+    std::env::var(ROUNDS).map_or(1, |told| told.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: see tests/long/failovers"]
+async fn after_failovers_at_random_times_no_token_was_sent_twice() {
+    let (seed, rounds) = (seed(), rounds());
+    println!("{SEED}={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let cluster = PostgresCluster::start().await;
+    let url = cluster.new_database().await;
+    let events = survives(&url, async {
+        for _ in 0..rounds {
+            rest(Duration::from_millis(random.u64(500..3000))).await;
+            cluster.copy_data().await;
+            rest(Duration::from_millis(random.u64(0..3000))).await;
+            if random.u8(0..3) == 0 {
+                cluster.kill_9().await;
+                cluster.start_again().await;
+                rest(Duration::from_millis(random.u64(0..1000))).await;
+            }
+            cluster.fail_over_to_copy().await;
+            rest(HANDLED).await;
+        }
+    })
+    .await;
+    for events in events {
+        let handled = events
+            .iter()
+            .filter(|event| matches!(event, EventKind::StoreFailedOver { lost: 0, .. }));
+        assert_eq!((handled.count(), events.len()), (rounds as usize, rounds as usize));
     }
 }
 

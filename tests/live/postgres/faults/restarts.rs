@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
+use futures_util::future::{join_all, ready};
 use session_warden::event::{EventKind, Events};
 use session_warden::testing::FakeAuthServer;
 
@@ -33,8 +33,8 @@ async fn calls(replica: &Replica, caller: u64, ends: &AtomicBool, ended: &Ended)
     while !ends.load(Ordering::Relaxed) {
         let session = replica.session(&name(random.usize(..SESSIONS)));
         let called = match random.bool() {
-            true => session.refresh().await,
-            false => session.permission_token().await,
+            true => in_time(session.refresh()).await,
+            false => in_time(session.permission_token()).await,
         };
         match called {
             Ok(_) => ended.well.fetch_add(1, Ordering::Relaxed),
@@ -55,7 +55,8 @@ pub(super) async fn survives(url: &str, kills: impl Future<Output = ()>) -> [Vec
     let server = FakeAuthServer::builder().access_lifetime(Duration::from_secs(2));
     let server = server.start().await.unwrap();
     let replicas = [Replica::start(url, &server).await, Replica::start(url, &server).await];
-    let mut events = [replicas[0].supervisor.subscribe(), replicas[1].supervisor.subscribe()];
+    let events = replicas.each_ref().map(|replica| replica.supervisor.subscribe());
+    let events = events.map(|events| tokio::spawn(about_the_store(events)));
     let names: Vec<_> = (0..SESSIONS).map(name).collect();
     join_all(names.iter().map(|name| replicas[0].establish(name))).await;
     let (ends, ended) = (AtomicBool::new(false), Ended::default());
@@ -65,7 +66,7 @@ pub(super) async fn survives(url: &str, kills: impl Future<Output = ()>) -> [Vec
         kills.await;
         ends.store(true, Ordering::Relaxed);
     };
-    in_time(async { tokio::join!(join_all(callers), kills) }).await;
+    tokio::join!(join_all(callers), kills);
     let (before, each) = (server.refreshes(), &replicas);
     println!(
         "{} calls ended well, {} were told to come again, {before} refreshes",
@@ -82,18 +83,17 @@ pub(super) async fn survives(url: &str, kills: impl Future<Output = ()>) -> [Vec
     }))
     .await;
     assert_eq!((server.presented_twice(), server.reuses_detected()), (0, 0));
-    events.each_mut().map(about_the_store)
+    for replica in &replicas {
+        let _ = replica.supervisor.shutdown(Duration::from_secs(5)).await;
+    }
+    let [first, second] = events;
+    [first.await.unwrap(), second.await.unwrap()]
 }
 
-/// The events that are about the store. It may have missed older ones about sessions.
-fn about_the_store(events: &mut Events) -> Vec<EventKind> {
-    let mut kinds = Vec::new();
-    while let Some(Some(event)) = events.next().now_or_never() {
-        if matches!(event.kind, EventKind::StoreFailedOver { .. }) {
-            kinds.push(event.kind);
-        }
-    }
-    kinds
+/// Collects the events about the store until the supervisor ends.
+async fn about_the_store(events: Events) -> Vec<EventKind> {
+    let kinds = events.map(|event| event.kind);
+    kinds.filter(|kind| ready(matches!(kind, EventKind::StoreFailedOver { .. }))).collect().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
