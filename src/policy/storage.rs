@@ -63,8 +63,8 @@ pub const JOURNAL_ENTRIES: usize = 1024;
 /// without the journal. Defaults to 64 KiB because the tokens of most servers take less than 8 KiB.
 pub const JOURNAL_SLOT: usize = 64 * 1024;
 
-/// How many entries of a journal share one fsync. Defaults to 64, which is 4 MiB: a fraction of a
-/// second also on a slow disk.
+/// How many entries of a journal share one fsync. Defaults to 64, which is 4 MiB, so that the first
+/// of them does not wait for a long write.
 pub const JOURNAL_BATCH: usize = 64;
 
 /// How many journals of dead processes a supervisor replays at the same time. Defaults to 256

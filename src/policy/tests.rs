@@ -14,6 +14,7 @@ fn the_defaults_are_what_their_reasons_say() {
     assert_eq!((policy.max_waiters, policy.max_queued_grants, policy.events), (65_536, 16, 1024));
     assert_eq!((policy.call_timeout, policy.save_timeout), (30 * SECOND, 2 * SECOND));
     assert_eq!((policy.challenge_ttl, policy.takeover_grace), (600 * SECOND, 45 * SECOND));
+    assert_eq!(policy.journal_hold, 4 * JOURNAL_POLL);
     assert_eq!(Restarts::default().intensity, 5);
     assert_eq!(ProviderLimits::default().exchanges, 64);
     assert!(ProviderLimits::default().admission_timeout < policy.call_timeout);

@@ -21,6 +21,9 @@ on_each_store! {
 /// The volume of the process that is killed.
 const VOLUME: &str = "volume";
 
+/// The size of a file in which the head of the journal fits, and no entry does.
+const HEAD_ONLY: u64 = 4096;
+
 /// A process with a journal and one without, both of which have the first token.
 async fn both(fixture: &ProcessFixture) -> (Replica, Replica) {
     let first = fixture.process_on(VOLUME).await;
@@ -141,8 +144,7 @@ async fn on_a_full_disk_nothing_is_sent_and_valid_tokens_are_served_until_there_
     let volume = fixture.folder().join(VOLUME);
     let limited = |setup: &mut super::orders::Setup| {
         setup.journal = Some(volume);
-        // The head of the file fits, and no entry does.
-        setup.most_file_bytes = Some(8192);
+        setup.most_file_bytes = Some(HEAD_ONLY);
     };
     let process = fixture.process_with(limited).await;
     for _ in 0..2 {
@@ -153,9 +155,29 @@ async fn on_a_full_disk_nothing_is_sent_and_valid_tokens_are_served_until_there_
     }
     assert_eq!(fixture.seen().await, seen(0, 0));
     assert_eq!(fixture.record().await.lease, None, "nothing was claimed");
-    process.allow_large_files();
+    process.limit_files(None);
     let refreshed = process.insist(Operation::Refresh, KEY).await;
     assert!(is_generation(&refreshed, 2), "{refreshed:?}");
     assert_eq!(fixture.seen().await, seen(1, 0));
     fixture.is_good_at(&process, 2).await;
+}
+
+/// The room was there before the request was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_disk_that_fails_after_the_claim_the_token_is_saved_without_the_journal() {
+    let at = (StoreKind::Postgres, Server::ours(Rotates::Strict).await);
+    let fixture = ProcessFixture::new(at).await;
+    let process = fixture.process_on(VOLUME).await;
+    assert_eq!(process.token(Operation::Establish, KEY).await.generation, 1);
+    process.limit_files(Some(HEAD_ONLY));
+    assert_eq!(process.token(Operation::Refresh, KEY).await.generation, 2);
+    assert_eq!(fixture.record().await.generation, 2);
+    // The next exchange finds the disk as it is.
+    let refused = process.ask(Operation::Refresh, KEY).await;
+    assert!(is_told_to_retry(&refused), "{refused:?}");
+    assert_eq!(fixture.seen().await, seen(1, 0));
+    process.limit_files(None);
+    let refreshed = process.insist(Operation::Refresh, KEY).await;
+    assert!(is_generation(&refreshed, 3), "{refreshed:?}");
+    fixture.is_good_at(&process, 3).await;
 }

@@ -129,9 +129,9 @@ impl Replica {
         took
     }
 
-    /// Allows files of any size from now on.
-    pub fn allow_large_files(&self) {
-        let limit = Rlimit { current: None, maximum: None };
+    /// Lets writes beyond this size of a file fail from now on; `None` lets none fail.
+    pub fn limit_files(&self, most_bytes: Option<u64>) {
+        let limit = Rlimit { current: most_bytes, maximum: None };
         prlimit(Some(self.pid), Resource::Fsize, limit).expect("it is a child of this process");
     }
 
