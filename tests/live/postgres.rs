@@ -6,6 +6,7 @@ mod ended_records;
 mod faults;
 mod large_table;
 mod model;
+mod pauses;
 mod pool;
 mod proxy;
 pub mod replicas;

@@ -46,8 +46,8 @@ impl Shared {
         if deletes.is_empty() {
             return Ok(RemovedEnded { removed: Vec::new(), next });
         }
-        // Only now: claims wait for this connection.
-        let mut connection = self.connections.get(&self.connections.claims).await?;
+        // On a connection for reads, of which there are several: claims and commits do not wait for it.
+        let mut connection = self.connections.get(&self.connections.reads).await?;
         let given: Vec<_> = deletes.iter().map(|(write, news)| (&news.id, write)).collect();
         let written = self.write_rows(&mut connection, None, &given).await;
         drop(connection);
