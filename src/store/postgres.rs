@@ -59,6 +59,7 @@ mod schema;
 mod ssl_mode;
 mod statements;
 mod update_sql;
+mod wal_position;
 mod write_lane;
 mod write_rows;
 
@@ -77,13 +78,14 @@ use tokio_postgres::types::Type;
 
 use self::connections::Connections;
 use self::database_clock::{DatabaseClock, DatabaseTime};
-use self::failover::{FailoverGuard, WalPosition};
+use self::failover::FailoverGuard;
 use self::known_rows::KnownRows;
 pub use self::postgres_builder::PostgresBuilder;
 pub use self::postgres_fault::PostgresFault;
 use self::read_lane::{Load, LoadResult, MAX_QUEUED_LOADS};
 use self::schema::TableNames;
 use self::statements::Statements;
+use self::wal_position::WalPosition;
 use self::write_lane::{Job, Lane, MAX_QUEUE};
 use super::record_cipher::{RecordCipher, RowTags, SealedColumn};
 use super::resealing::{self, ResealPositions};

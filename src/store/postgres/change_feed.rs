@@ -15,11 +15,11 @@ use tokio_postgres::types::Type;
 
 use super::Shared;
 use super::database_clock::DatabaseTime;
-use super::failover::WalPosition;
 use super::holder_rows::REMEMBERED_FOR;
 use super::postgres_fault::PostgresFault;
 use super::recent_writes::Content;
 use super::row_reader::read_id;
+use super::wal_position::WalPosition;
 use crate::store::encoding::{decode_counter, decode_phase, encode_duration, encode_limit};
 use crate::store::row_fault::RowFault;
 use crate::store::{Change, Changes, Cursor, News};

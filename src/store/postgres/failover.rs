@@ -20,6 +20,7 @@ use super::pending_write::{Basis, PendingWrite, WriteKind};
 use super::postgres_fault::PostgresFault;
 use super::read_rows::ReadRows;
 use super::recent_writes::{Content, RecentWrite, RecentWrites};
+use super::wal_position::WalPosition;
 use super::write_lane::MAX_BATCH;
 use crate::clock::{BootTime, Clock as _, Now, SystemClock};
 use crate::key::SessionId;
@@ -35,14 +36,6 @@ pub(super) const FAILOVER_HOLD: Duration = Duration::from_secs(10);
 /// The pause after which rows that could not be written again are tried once more. Defaults to 1 s,
 /// so that a database that has just started is not kept busy.
 const RESTORE_PAUSE: Duration = Duration::from_secs(1);
-
-/// A position in the database's log of writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct WalPosition {
-    pub(super) timeline: i64,
-    /// How many bytes were on the disk.
-    pub(super) flushed: i64,
-}
 
 /// What the store knows of the log of writes, and what it wrote lately.
 #[derive(Default)]
@@ -62,21 +55,6 @@ struct State {
     hold_until: Option<BootTime>,
     is_restored: bool,
     last: Option<Failover>,
-}
-
-impl WalPosition {
-    /// From the array that the function `wal_position` returns.
-    pub(super) fn read(array: Option<Vec<i64>>) -> Self {
-        match array.as_deref() {
-            Some([timeline, flushed]) => Self { timeline: *timeline, flushed: *flushed },
-            _ => Self::default(),
-        }
-    }
-
-    /// Whether a log that has this position still has the earlier one.
-    pub(super) fn continues(self, earlier: Self) -> bool {
-        self.timeline == earlier.timeline && self.flushed >= earlier.flushed
-    }
 }
 
 impl FailoverGuard {

@@ -50,13 +50,24 @@ fn name(number: usize) -> String {
 }
 
 /// Two replicas at this URL have load while `kills` works; then every session is as good as before.
+/// Returns what each replica says about the store.
 pub(super) async fn survives(url: &str, kills: impl Future<Output = ()>) -> [Vec<EventKind>; 2] {
     // Tokens end all the time, so that reads refresh too.
     let server = FakeAuthServer::builder().access_lifetime(Duration::from_secs(2));
     let server = server.start().await.unwrap();
     let replicas = [Replica::start(url, &server).await, Replica::start(url, &server).await];
-    let events = replicas.each_ref().map(|replica| replica.supervisor.subscribe());
-    let events = events.map(|events| tokio::spawn(about_the_store(events)));
+    let [first, second] = replicas.each_ref().map(|replica| replica.supervisor.subscribe());
+    let works = async {
+        works(&replicas, &server, kills).await;
+        for replica in &replicas {
+            let _ = replica.supervisor.shutdown(Duration::from_secs(5)).await;
+        }
+    };
+    let (first, second, ()) = tokio::join!(about_the_store(first), about_the_store(second), works);
+    [first, second]
+}
+
+async fn works(replicas: &[Replica; 2], server: &FakeAuthServer, kills: impl Future<Output = ()>) {
     let names: Vec<_> = (0..SESSIONS).map(name).collect();
     join_all(names.iter().map(|name| replicas[0].establish(name))).await;
     let (ends, ended) = (AtomicBool::new(false), Ended::default());
@@ -67,7 +78,7 @@ pub(super) async fn survives(url: &str, kills: impl Future<Output = ()>) -> [Vec
         ends.store(true, Ordering::Relaxed);
     };
     tokio::join!(join_all(callers), kills);
-    let (before, each) = (server.refreshes(), &replicas);
+    let (before, each) = (server.refreshes(), replicas);
     println!(
         "{} calls ended well, {} were told to come again, {before} refreshes",
         ended.well.load(Ordering::Relaxed),
@@ -83,11 +94,6 @@ pub(super) async fn survives(url: &str, kills: impl Future<Output = ()>) -> [Vec
     }))
     .await;
     assert_eq!((server.presented_twice(), server.reuses_detected()), (0, 0));
-    for replica in &replicas {
-        let _ = replica.supervisor.shutdown(Duration::from_secs(5)).await;
-    }
-    let [first, second] = events;
-    [first.await.unwrap(), second.await.unwrap()]
 }
 
 /// Collects the events about the store until the supervisor ends.
