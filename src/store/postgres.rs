@@ -54,12 +54,14 @@ mod postgres_fault;
 mod read_lane;
 mod read_rows;
 mod recent_writes;
+mod restored_record;
 mod row_reader;
 mod schema;
 mod ssl_mode;
 mod statements;
 mod update_sql;
 mod wal_position;
+mod write_again;
 mod write_lane;
 mod write_rows;
 
@@ -80,6 +82,7 @@ use self::connections::Connections;
 use self::database_clock::{DatabaseClock, DatabaseTime};
 use self::failover::FailoverGuard;
 use self::known_rows::KnownRows;
+use self::pause_rows::RecentPauses;
 pub use self::postgres_builder::PostgresBuilder;
 pub use self::postgres_fault::PostgresFault;
 use self::read_lane::{Load, LoadResult, MAX_QUEUED_LOADS};
@@ -128,6 +131,7 @@ struct Shared {
     database_clock: DatabaseClock,
     known: KnownRows,
     failover: FailoverGuard,
+    pauses: RecentPauses,
     /// Names this store in the changes that it makes.
     maker: i64,
     /// The supervisors on this very store that have not ended.
@@ -211,11 +215,13 @@ impl PostgresBuilder {
             database_clock: DatabaseClock::default(),
             known: KnownRows::default(),
             failover,
+            pauses: RecentPauses::default(),
             maker: fastrand::i64(..),
             local_owners: Mutex::default(),
             is_shared: AtomicBool::new(false),
             log_limit: LogLimit::new(Arc::new(SystemClock::new())),
         });
+        shared.report_unknown_wal();
         PostgresStore::start(shared)
     }
 }
@@ -307,7 +313,7 @@ impl PostgresStore {
                 && task::spawn_here(read_lane::run(Arc::clone(&shared), load_queue));
         task::spawn_here(holder_rows::beat(Arc::downgrade(&shared)));
         let begun = shared.failover.begun();
-        task::spawn_here(failover::run(Arc::downgrade(&shared), begun));
+        task::spawn_here(write_again::run(Arc::downgrade(&shared), begun));
         if !started {
             return Err(PostgresFault::Closed.into());
         }

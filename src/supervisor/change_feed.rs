@@ -17,7 +17,8 @@ pub(super) async fn run(context: Arc<Context>) {
     let closing = context.tasks.closing();
     let mut cursor = None;
     let mut failures = 0;
-    let mut failovers = 0;
+    // The first answer tells of those before the start.
+    let mut failovers = None;
     while !context.tasks.is_closing() {
         let changes = context.store.changes(cursor.as_ref(), CHANGES_PAGE);
         let mut more = false;
@@ -60,9 +61,10 @@ pub(super) async fn run(context: Arc<Context>) {
 }
 
 /// Publishes the store's last failover, if it was not published yet. `known` counts the failovers.
-fn publish_failover(context: &Context, last: Option<Failover>, known: &mut u64) {
-    let Some(failover) = last.filter(|last| last.count > *known) else { return };
-    *known = failover.count;
+fn publish_failover(context: &Context, last: Option<Failover>, known: &mut Option<u64>) {
+    let count = last.map_or(0, |last| last.count);
+    let former = known.replace(count).unwrap_or(count);
+    let Some(failover) = last.filter(|_| count > former) else { return };
     let kind = EventKind::StoreFailedOver { restored: failover.restored, lost: failover.lost };
     context.events.publish(Event::of_none(context.now().wall, kind));
 }

@@ -17,7 +17,6 @@ use super::Shared;
 use super::database_clock::DatabaseTime;
 use super::holder_rows::REMEMBERED_FOR;
 use super::postgres_fault::PostgresFault;
-use super::recent_writes::Content;
 use super::row_reader::read_id;
 use super::wal_position::WalPosition;
 use crate::store::encoding::{decode_counter, decode_phase, encode_duration, encode_limit};
@@ -125,11 +124,10 @@ impl Shared {
         Ok(Page { next, news, more })
     }
 
-    /// Remembers what other processes wrote, to count what is lost if the database goes back.
     fn remember(&self, news: &[News]) {
         let now = self.clock().now().boot;
         for News { id, of } in news {
-            self.failover.recent.note(id, of.version, Content::Foreign(*of), now);
+            self.failover.note_foreign(id, *of, now);
         }
     }
 

@@ -95,6 +95,14 @@ impl Connections {
         }
     }
 
+    /// Closes the connections that nobody uses. They may lead to a server that is not the primary
+    /// any more.
+    pub(super) fn close_idle(&self) {
+        for pool in [&self.commits, &self.claims, &self.reads] {
+            pool.retain(|_, _| false);
+        }
+    }
+
     /// Takes a connection from this pool, or makes one.
     pub(super) async fn get(&self, pool: &Pool) -> Result<Connection, PostgresFault> {
         let connection = pool.get().await?;

@@ -8,34 +8,26 @@
 //! claims for [`FAILOVER_HOLD`]. Meanwhile each replica writes again what it wrote lately. Without
 //! the pause, a replica could send the spent token of a record that another one is about to restore.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Shared;
-use super::database_clock::DatabaseTime;
-use super::pending_write::{Basis, PendingWrite, WriteKind};
+use super::pending_write::WriteKind;
 use super::postgres_fault::PostgresFault;
-use super::read_rows::ReadRows;
-use super::recent_writes::{Content, RecentWrite, RecentWrites};
+use super::recent_writes::{Content, RecentWrites};
 use super::wal_position::WalPosition;
-use super::write_lane::MAX_BATCH;
-use crate::clock::{BootTime, Clock as _, Now, SystemClock};
+use crate::clock::BootTime;
 use crate::key::SessionId;
-use crate::log::{log_limited, log_session};
-use crate::store::decide::{Decision, Found, Write, decide, put};
-use crate::store::record_cipher::SealedCredentials;
-use crate::store::{Change, Failover, Floor, Record, Statement};
+use crate::log::log_limited;
+use crate::store::{Change, Failover};
 
-/// How long the store refuses claims after the database has gone back. Defaults to 10 s: replicas
-/// notice it within a second, and write a thousand rows in less.
+/// How long the store refuses claims after the database has gone back. Defaults to 10 s: each replica
+/// reads changes four times a second, and writes a thousand rows in less than a second. If a server
+/// vanishes without a word, a replica notices that its statement has no answer after 5 s.
 pub(super) const FAILOVER_HOLD: Duration = Duration::from_secs(10);
-
-/// The pause after which rows that could not be written again are tried once more. Defaults to 1 s,
-/// so that a database that has just started is not kept busy.
-const RESTORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the store knows of the log of writes, and what it wrote lately.
 #[derive(Default)]
@@ -129,21 +121,30 @@ impl FailoverGuard {
             }
             WriteKind::Delete { floor, .. } => (floor.version, Content::Deleted(*floor)),
         };
-        self.recent.note(id, version, content, at);
+        self.note_recent(id, version, content, at);
     }
 
-    fn ended(&self, number: u64, failover: Failover) {
+    /// Remembers what another process wrote, to count what is lost if the database goes back.
+    pub(super) fn note_foreign(&self, id: &SessionId, change: Change, at: BootTime) {
+        self.note_recent(id, change.version, Content::Foreign(change), at);
+    }
+
+    fn note_recent(&self, id: &SessionId, version: u64, content: Content, at: BootTime) {
+        let begun = *self.begun.borrow();
+        self.recent.note(id, (begun, version), content, at);
+    }
+
+    /// Notes what was done after the database had gone back, unless it has again meanwhile.
+    pub(super) fn ended(&self, failover: Failover) {
         let mut state = self.state.lock();
-        if *self.begun.borrow() == number {
+        if *self.begun.borrow() == failover.count {
             state.last = Some(failover);
-            // Versions that are lower than those may be newer from now on.
-            self.recent.clear();
         }
     }
 
     /// Ends the wait for the rows of this process. If the database has gone back again meanwhile,
     /// the wait goes on.
-    fn restored(&self, number: u64) {
+    pub(super) fn restored(&self, number: u64) {
         let mut state = self.state.lock();
         state.is_restored |= *self.begun.borrow() == number;
     }
@@ -160,225 +161,23 @@ impl Shared {
         self.failover.note(before, WalPosition::read(found), self.clock().now().boot);
     }
 
-    /// Writes these again where the database has older rows. Returns how many it wrote, and those
-    /// that must be tried again, because their rows changed meanwhile.
-    async fn restore_page(
-        &self,
-        page: Vec<(SessionId, RecentWrite)>,
-    ) -> Result<(u64, Vec<(SessionId, RecentWrite)>), PostgresFault> {
-        let mut connection = self.connections.get(&self.connections.commits).await?;
-        let ids: Vec<_> = page.iter().map(|(id, _)| id).collect();
-        let mut read = self.read_rows(&mut connection, &ids).await?;
-        let mut older = Vec::new();
-        for (place, (id, recent)) in page.into_iter().enumerate() {
-            if let Some(write) = self.decide_restore(&mut read, place, &id, &recent) {
-                older.push((id, recent, write));
-            }
-        }
-        let writes: Vec<_> = older.iter().map(|(id, _, write)| (id, write)).collect();
-        let written = self.write_rows(&mut connection, None, &writes).await;
-        let (mut restored, mut again) = (0, Vec::new());
-        for (place, (id, recent, write)) in older.into_iter().enumerate() {
-            if written.of(place)? {
-                write.done(&self.known, &id);
-                restored += 1;
-            } else {
-                again.push((id, recent));
-            }
-        }
-        Ok((restored, again))
-    }
-
-    fn decide_restore(
-        &self,
-        read: &mut ReadRows,
-        place: usize,
-        id: &SessionId,
-        recent: &RecentWrite,
-    ) -> Option<PendingWrite> {
-        let (floor, now) = (read.floor, read.at.now());
-        // A row that cannot be read stays: nobody can tell whether it is older.
-        let known = read.take(place).transpose().ok()?;
-        let found = known.as_ref().map(|known| &known.record);
-        let decision = match &recent.content {
-            Content::Row(row) => put(restored(found, floor, &row.record)?, now),
-            Content::Deleted(floor) => deleted_again(found?, *floor, now)?,
-            Content::Foreign(_) => return None,
-        };
-        let at = DatabaseTime(0);
-        PendingWrite::new(self, id, Basis { known, floor, at }, decision).ok()
-    }
-
-    /// How many of these writes of other processes the database does not have.
-    async fn count_lost(&self, page: &[(SessionId, Change)]) -> Result<u64, PostgresFault> {
-        let mut connection = self.connections.get(&self.connections.reads).await?;
-        let ids: Vec<_> = page.iter().map(|(id, _)| id).collect();
-        let mut read = self.read_rows(&mut connection, &ids).await?;
-        let mut lost = 0;
-        for (place, (id, change)) in page.iter().enumerate() {
-            let Some(Ok(found)) = read.take(place) else { continue };
-            if is_before(&found.record, change) {
-                lost += 1;
-                log_session!(
-                    self.log_limit,
-                    warn,
-                    id,
-                    "the database has lost newer credentials of this session, and no replica that \
-                     runs has them",
-                    generation = change.generation
-                );
-            }
-        }
-        Ok(lost)
-    }
-}
-
-/// Writes again what the database has lost, each time that it has gone back, until the store is
-/// dropped.
-pub(super) async fn run(store: Weak<Shared>, mut begun: watch::Receiver<u64>) {
-    while begun.changed().await.is_ok() {
-        let number = *begun.borrow_and_update();
-        let Some(shared) = store.upgrade() else { return };
-        log_limited!(
-            shared.log_limit,
-            warn,
-            None,
-            "the database has gone back to an earlier state, after a failover or from a backup; \
-             no refresh starts until its replicas have written again what they wrote lately"
-        );
-        let (own, foreign) = split(shared.failover.recent.all(shared.clock().now().boot));
-        let Some(restored) = restore_all(&shared, own, (&begun, number)).await else { continue };
-        shared.failover.restored(number);
-        // Until then, the others write theirs.
-        SystemClock::new().sleep(FAILOVER_HOLD).await;
-        let Some(lost) = count_all_lost(&shared, foreign, (&begun, number)).await else { continue };
-        log_limited!(
-            shared.log_limit,
-            warn,
-            None,
-            "the sessions that this replica knows are written again after the database had gone back",
-            restored,
-            lost
-        );
-        shared.failover.ended(number, Failover { count: number, restored, lost });
-    }
-}
-
-/// Which number of failover a task works on, and the newest one.
-type Current<'r> = (&'r watch::Receiver<u64>, u64);
-
-/// How many rows were written again. `None` if the database has gone back once more meanwhile.
-async fn restore_all(
-    shared: &Shared,
-    mut left: Vec<(SessionId, RecentWrite)>,
-    (begun, number): Current<'_>,
-) -> Option<u64> {
-    let mut restored = 0;
-    while !left.is_empty() {
-        if *begun.borrow() != number {
-            return None;
-        }
-        let page = left.split_off(left.len().saturating_sub(MAX_BATCH));
-        match shared.restore_page(page.clone()).await {
-            Ok((done, again)) => {
-                restored += done;
-                left.extend(again);
-            }
-            Err(fault) => {
-                left.extend(page);
-                pause(shared, &fault).await;
-            }
+    /// Warns at the start if the server does not tell the position.
+    pub(super) fn report_unknown_wal(&self) {
+        if self.failover.position() == Some(WalPosition::default()) {
+            log_limited!(
+                self.log_limit,
+                warn,
+                None,
+                "the database server does not tell the position in its log of writes, so a failover \
+                 that loses writes will not be noticed"
+            );
         }
     }
-    Some(restored)
-}
-
-/// How many writes of others the database does not have. `None` if it has gone back once more
-/// meanwhile.
-async fn count_all_lost(
-    shared: &Shared,
-    foreign: Vec<(SessionId, Change)>,
-    (begun, number): Current<'_>,
-) -> Option<u64> {
-    let mut lost = 0;
-    for page in foreign.chunks(MAX_BATCH) {
-        loop {
-            if *begun.borrow() != number {
-                return None;
-            }
-            match shared.count_lost(page).await {
-                Ok(counted) => break lost += counted,
-                Err(fault) => pause(shared, &fault).await,
-            }
-        }
-    }
-    Some(lost)
-}
-
-async fn pause(shared: &Shared, fault: &PostgresFault) {
-    log_limited!(
-        shared.log_limit,
-        warn,
-        None,
-        "could not compare the records with those that the database has lost",
-        cause = %fault
-    );
-    SystemClock::new().sleep(RESTORE_PAUSE).await;
-}
-
-type OwnAndForeign = (Vec<(SessionId, RecentWrite)>, Vec<(SessionId, Change)>);
-
-fn split(recent: Vec<(SessionId, RecentWrite)>) -> OwnAndForeign {
-    let (mut own, mut foreign) = (Vec::new(), Vec::new());
-    for (id, write) in recent {
-        match write.content {
-            Content::Foreign(change) => foreign.push((id, change)),
-            Content::Row(_) | Content::Deleted(_) => own.push((id, write)),
-        }
-    }
-    (own, foreign)
-}
-
-/// The record to write over the one that was found, if that one is older. A claim on the one that was
-/// found does not count: it is from before the failover, or from a process that could not wait for
-/// this write and whose request has the older token.
-fn restored(
-    found: Option<&Record<SealedCredentials>>,
-    floor: Floor,
-    written: &Record<SealedCredentials>,
-) -> Option<Record<SealedCredentials>> {
-    let Some(found) = found else {
-        // If the session was deleted, the floor's epoch is above the written one.
-        return (floor.epoch <= written.epoch).then(|| written.clone());
-    };
-    let older = found.version < written.version
-        && found.epoch <= written.epoch
-        && found.generation <= written.generation;
-    older.then(|| written.clone())
-}
-
-/// The delete of a record that was deleted before, at this floor.
-fn deleted_again(
-    found: &Record<SealedCredentials>,
-    floor: Floor,
-    now: Now,
-) -> Option<Decision<SealedCredentials>> {
-    let older = found.version < floor.version && found.epoch < floor.epoch;
-    let found = Found { record: older.then(|| found.clone()), floor };
-    let Decision { outcome, write, news } = decide(found, &Statement::Delete, now);
-    let Write::Remove(above) = write else { return None };
-    Some(Decision { outcome, write: Write::Remove(above.max(floor)), news })
-}
-
-/// Whether the record is from before this change.
-fn is_before(found: &Record<SealedCredentials>, change: &Change) -> bool {
-    found.version < change.version && found.counters() < (change.epoch, change.generation)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Phase;
 
     const START: BootTime = BootTime::new(Duration::from_secs(100));
 
@@ -429,7 +228,7 @@ mod tests {
         let later = START.after(Duration::from_secs(5));
         guard.note(Some(at(2, 40)), at(3, 40), later);
         guard.restored(1);
-        guard.ended(1, Failover { count: 1, restored: 0, lost: 0 });
+        guard.ended(Failover { count: 1, restored: 0, lost: 0 });
         assert_eq!(guard.last(), None);
         assert_eq!(guard.expected(later.after(FAILOVER_HOLD)), Err(PostgresFault::FailedOver));
         guard.restored(2);
@@ -444,37 +243,5 @@ mod tests {
         assert!(!guard.is_held(START.after(FAILOVER_HOLD)));
         guard.begin(at(2, 50), Some(FAILOVER_HOLD));
         assert_eq!(guard.expected(START), Ok(Some(at(2, 50))));
-    }
-
-    fn record(version: u64, epoch: u64, generation: u64) -> Record<SealedCredentials> {
-        let phase = Phase::Active;
-        Record { phase, ..Record::vacant(Floor { version, epoch, generation }) }
-    }
-
-    #[test]
-    fn only_an_older_record_is_written_again() {
-        let (floor, written) = (Floor::default(), record(9, 2, 5));
-        let writes = |found: &_| restored(Some(found), floor, &written);
-        for older in [record(8, 2, 5), record(7, 2, 4), record(3, 1, 2)] {
-            assert_eq!(writes(&older), Some(written.clone()));
-        }
-        for newer in [record(9, 2, 5), record(8, 2, 6), record(8, 3, 5), record(12, 2, 6)] {
-            assert_eq!(writes(&newer), None);
-        }
-        assert_eq!(restored(None, floor, &written), Some(written.clone()));
-        let above = Floor { version: 9, epoch: 3, generation: 6 };
-        assert_eq!(restored(None, above, &written), None, "it was deleted");
-    }
-
-    #[test]
-    fn a_record_that_was_deleted_is_deleted_again_above_the_same_floor() {
-        let floor = Floor { version: 10, epoch: 3, generation: 6 };
-        let now = DatabaseTime(0).now();
-        let Write::Remove(above) = deleted_again(&record(4, 2, 3), floor, now).unwrap().write
-        else {
-            panic!("it is deleted")
-        };
-        assert_eq!(above, floor);
-        assert!(deleted_again(&record(11, 4, 7), floor, now).is_none(), "a later session");
     }
 }

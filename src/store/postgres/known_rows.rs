@@ -41,6 +41,11 @@ impl KnownRows {
         }
     }
 
+    /// Forgets all records: the database may have others of the same versions.
+    pub(super) fn forget_all(&self) {
+        *self.0.lock() = Known::default();
+    }
+
     /// Forgets a record: it was deleted, or is not as it was remembered.
     pub(super) fn forget(&self, id: &SessionId) {
         // Its place in the order stays, and removes at most a record that came later.

@@ -39,6 +39,11 @@ impl ReadRows {
         self.rows.get_mut(place).and_then(Option::take)
     }
 
+    /// Whether there is a row at this place.
+    pub(super) fn has(&self, place: usize) -> bool {
+        self.rows.get(place).is_some_and(Option::is_some)
+    }
+
     /// All rows, in the order in which they were asked for.
     pub(super) fn into_rows(
         self,

@@ -36,6 +36,8 @@ pub(super) struct Statements {
     pub(super) pause: String,
     pub(super) resume: String,
     pub(super) pauses: String,
+    /// The epoch at which each of these sessions was last deleted, as far as the changes tell.
+    pub(super) deletions: String,
     pub(super) sealed_by: String,
     pub(super) keys: String,
     pub(super) open: String,
@@ -65,7 +67,17 @@ impl Statements {
                 "{WRITE} DELETE FROM {{pause}} WHERE provider = $1 COLLATE \"C\"
                      AND tenant = $2 COLLATE \"C\" RETURNING 1"
             )),
-            pauses: names.fill("SELECT provider, tenant FROM {pause}"),
+            pauses: names.fill(
+                "SELECT n.wal, p.provider, p.tenant FROM (SELECT {wal_position}() AS wal) AS n
+                 LEFT JOIN {pause} AS p ON true",
+            ),
+            deletions: names.fill(&format!(
+                "SELECT place::int4, max(c.epoch)
+                 FROM (SELECT {NAMES}, place FROM unnest($1::text[], $2::text[], $3::text[])
+                     WITH ORDINALITY AS t(provider, tenant, token_id, place)) AS t
+                 JOIN {{change}} AS c USING (provider, tenant, token_id)
+                 WHERE c.phase IS NULL GROUP BY place"
+            )),
             sealed_by: names.fill(&format!(
                 "SELECT {}, false, provider, tenant, token_id FROM {{session}} AS s
                  WHERE key_id = $1 AND (provider, tenant, token_id) > ($2, $3, $4)

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use session_warden::ErrorKind;
 use session_warden::event::EventKind;
+use session_warden::key::{PauseScope, Tenant};
 use session_warden::testing::FakeAuthServer;
 use tokio_stream::StreamExt as _;
 
 use super::restarts::survives;
 use crate::peer::in_time;
 use crate::postgres::replicas::{Replica, rest};
-use crate::postgres_cluster::{PostgresCluster, name_of};
+use crate::postgres_cluster::{PostgresCluster, StoppableProxy, name_of};
 use crate::processes::storms::{SEED, seed};
 
 /// How long replicas take to wait, to write again and to count, with a margin.
@@ -106,6 +107,64 @@ async fn what_only_an_ended_replica_knew_is_counted_and_its_sessions_need_a_new_
     }
     assert_eq!(stays.refresh("c").await, 2);
     assert_eq!((server.presented_twice(), server.reuses_detected()), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_signs_out_after_a_failover_stays_signed_out_although_a_replica_has_newer_tokens() {
+    let cluster = PostgresCluster::start().await;
+    let url = cluster.new_database().await;
+    let proxy = StoppableProxy::start(cluster.address()).await;
+    let server = FakeAuthServer::start().await.unwrap();
+    let apart = Replica::start(&proxy.url(&url), &server).await;
+    apart.establish("a").await;
+    cluster.copy_data().await;
+    assert_eq!(apart.refresh("a").await, 2);
+    let mut events = apart.supervisor.subscribe();
+    proxy.stop_copying();
+    cluster.fail_over_to_copy().await;
+    // It finds the record from before the refresh.
+    let other = Replica::start(&url, &server).await;
+    other.session("a").revoke().await.unwrap();
+
+    proxy.copy_again();
+    in_time(async {
+        while !matches!(events.next().await.unwrap().kind, EventKind::StoreFailedOver { .. }) {}
+    })
+    .await;
+    for replica in [&apart, &other] {
+        let error = replica.session("a").refresh().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotEstablished, "{error:?}");
+    }
+    in_time(async {
+        while server.live_grants() > 0 {
+            rest(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_failovers_end_no_pause_and_lose_no_token() {
+    let cluster = PostgresCluster::start().await;
+    let url = cluster.new_database().await;
+    let server = FakeAuthServer::start().await.unwrap();
+    let (one, other) = (Replica::start(&url, &server).await, Replica::start(&url, &server).await);
+    one.establish("a").await;
+    for (failover, generation) in [(1, 2), (2, 3)] {
+        cluster.copy_data().await;
+        if failover == 1 {
+            assert_eq!(one.refresh("a").await, generation);
+        }
+        let scope = PauseScope::Tenant(Tenant::new(format!("tenant-{failover}")).unwrap());
+        assert!(one.supervisor.pause(&scope).await.unwrap());
+        let mut events = one.supervisor.subscribe();
+        cluster.fail_over_to_copy().await;
+        let kind = in_time(async { events.next().await.unwrap().kind }).await;
+        let EventKind::StoreFailedOver { lost: 0, .. } = kind else { panic!("{kind:?}") };
+        assert_eq!(other.supervisor.paused().await.unwrap().len(), failover);
+    }
+    assert_eq!(other.refresh("a").await, 3);
+    assert_eq!((server.refreshes(), server.presented_twice()), (2, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
