@@ -12,6 +12,7 @@ mod grant;
 mod metadata;
 mod operation;
 mod presets;
+mod pushed_request;
 mod reclassify;
 mod redirect_login;
 mod request;
@@ -108,6 +109,8 @@ pub struct OAuth2 {
     token_request: TokenRequest,
     refresh_request: RefreshRequest,
     authorization_request: AuthorizationRequest,
+    /// Whether the parameters of each login are pushed to the server first.
+    pushes_logins: bool,
     authorization_response: AuthorizationResponse,
     token_response: TokenResponse,
     error_rules: Vec<ErrorRule>,
@@ -140,8 +143,8 @@ impl OAuth2 {
     pub fn new(token_endpoint: &str, client_id: &str) -> Result<Self> {
         let token = http_message::endpoint(token_endpoint)?;
         let authority = token.clone();
-        let endpoints =
-            Endpoints { token, optional: OptionalEndpoints::default(), names_issuer: false };
+        let optional = OptionalEndpoints::default();
+        let endpoints = Endpoints { token, optional, names_issuer: false, requires_pushed: false };
         Self::at(Server::Known(Arc::new(endpoints)), authority, client_id)
     }
 
@@ -191,6 +194,7 @@ impl OAuth2 {
             token_request: TokenRequest::default(),
             refresh_request: RefreshRequest::default(),
             authorization_request: AuthorizationRequest::default(),
+            pushes_logins: false,
             authorization_response: AuthorizationResponse::default(),
             token_response: TokenResponse::default(),
             error_rules: Vec::new(),
@@ -321,9 +325,9 @@ impl Provider for OAuth2 {
     /// The token endpoint or the issuer, and the endpoints of the settings.
     fn configured_urls(&self) -> Vec<Url> {
         let optional = &self.optional;
-        let browsers = optional.authorization.iter();
+        let logins = optional.authorization.iter().chain(&optional.pushed);
         let tokens = optional.receiving_tokens().chain([&self.authority]);
-        tokens.chain(browsers).cloned().collect()
+        tokens.chain(logins).cloned().collect()
     }
 
     fn client_id(&self) -> &str {

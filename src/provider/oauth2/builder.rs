@@ -163,6 +163,38 @@ impl OAuth2 {
         Ok(self)
     }
 
+    /// The endpoint to which the client pushes the parameters of each login (RFC 9126 section 2), in
+    /// place of the one in the metadata. This also turns pushed requests on, as
+    /// [`push_authorization_requests`](Self::push_authorization_requests) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn pushed_authorization_request_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.pushed = Some(http_message::endpoint(url)?);
+        self.pushes_logins = true;
+        Ok(self)
+    }
+
+    /// Pushes the parameters of each login to the server, authenticated, before the browser is sent
+    /// there (RFC 9126): the browser then brings only a reference to them. Without this setting,
+    /// the client does this only if the server's metadata requires it.
+    ///
+    /// ```
+    /// use session_warden::provider::oauth2::OAuth2;
+    ///
+    /// let client = OAuth2::discover("https://login.example.com/realms/main", "backend")?
+    ///     .client_secret_basic("canary")
+    ///     .redirect_uri("https://app.example.com/callback")?
+    ///     .push_authorization_requests();
+    /// # Ok::<(), session_warden::Error>(())
+    /// ```
+    #[must_use]
+    pub fn push_authorization_requests(mut self) -> Self {
+        self.pushes_logins = true;
+        self
+    }
+
     /// The endpoint for refreshes, if it is not the token endpoint. Without
     /// [`session_host`](Self::session_host), the client sends refresh tokens to no other.
     ///

@@ -41,6 +41,7 @@ impl OAuth2 {
             self = self.issuer(issuer).map_err(in_field("issuer"))?;
         }
         self.issuer_is_required = settings.require_issuer;
+        self.pushes_logins = settings.push_authorization_requests;
         self.scope.clone_from(&settings.scope);
         if let Some(separator) = &settings.scope_separator {
             self.scope_separator.clone_from(separator);
@@ -108,13 +109,18 @@ impl OAuth2 {
 
     fn with_endpoints(self, settings: &OAuth2Settings) -> Result<Self> {
         type Setter = fn(OAuth2, &str) -> Result<OAuth2>;
-        let setters: [(&'static str, &Option<String>, Setter); 6] = [
+        let setters: [(&'static str, &Option<String>, Setter); 7] = [
             ("refresh_endpoint", &settings.refresh_endpoint, Self::refresh_endpoint),
             ("revocation_endpoint", &settings.revocation_endpoint, Self::revocation_endpoint),
             (
                 "authorization_endpoint",
                 &settings.authorization_endpoint,
                 Self::authorization_endpoint,
+            ),
+            (
+                "pushed_authorization_request_endpoint",
+                &settings.pushed_authorization_request_endpoint,
+                Self::pushed_authorization_request_endpoint,
             ),
             (
                 "introspection_endpoint",

@@ -119,6 +119,14 @@ pub struct OAuth2Settings {
     /// [`OAuth2::authorization_endpoint`](super::OAuth2::authorization_endpoint).
     #[serde(skip_serializing_if = "is_default")]
     pub authorization_endpoint: Option<String>,
+    /// The endpoint to which the parameters of each login are pushed (RFC 9126 section 2). See
+    /// [`OAuth2::pushed_authorization_request_endpoint`](super::OAuth2::pushed_authorization_request_endpoint).
+    #[serde(skip_serializing_if = "is_default")]
+    pub pushed_authorization_request_endpoint: Option<String>,
+    /// Whether the parameters of each login are pushed to the server first. See
+    /// [`OAuth2::push_authorization_requests`](super::OAuth2::push_authorization_requests).
+    #[serde(skip_serializing_if = "is_default")]
+    pub push_authorization_requests: bool,
     /// The introspection endpoint (RFC 7662 section 2).
     #[serde(skip_serializing_if = "is_default")]
     pub introspection_endpoint: Option<String>,

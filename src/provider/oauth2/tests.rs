@@ -2,6 +2,7 @@
 
 mod client_keys;
 mod operations;
+mod pushed_requests;
 mod redirect_login;
 mod requests;
 mod response_rules;

@@ -29,6 +29,8 @@ pub enum Endpoint {
     Resource,
     /// `GET /authorize`.
     Authorize,
+    /// `POST /par`.
+    PushedAuthorization,
     /// `GET /userinfo`.
     UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
@@ -79,6 +81,7 @@ impl Endpoint {
             | Self::Introspect
             | Self::Resource
             | Self::Authorize
+            | Self::PushedAuthorization
             | Self::UserInfo
             | Self::Discovery
             | Self::SecurityFactor
@@ -167,7 +170,8 @@ impl Counts {
             Endpoint::Authorize => self.authorize,
             Endpoint::UserInfo => self.userinfo,
             Endpoint::Discovery => self.discovery,
-            Endpoint::SecurityFactor
+            Endpoint::PushedAuthorization
+            | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
             | Endpoint::AuthToken
@@ -201,7 +205,8 @@ impl Counts {
             Endpoint::Authorize => &mut self.authorize,
             Endpoint::UserInfo => &mut self.userinfo,
             Endpoint::Discovery => &mut self.discovery,
-            Endpoint::SecurityFactor
+            Endpoint::PushedAuthorization
+            | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
             | Endpoint::AuthToken

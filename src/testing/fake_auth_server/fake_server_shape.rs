@@ -87,6 +87,9 @@ pub struct FakeServerShape {
     /// request in its fragment. A browser sends no fragment, so that the page's script calls
     /// `/authorize` with the parameters; the test does what the script would do.
     pub authorization_page: bool,
+    /// Whether the authorization endpoint refuses requests that were not pushed (RFC 9126). The
+    /// metadata says so. Defaults to false: it takes both.
+    pub requires_pushed: bool,
     /// The parameters that an authorization request must have, with their values.
     pub authorization_parameters: BTreeMap<String, String>,
     /// The code challenge that an authorization request must have; with [`Pkce::Off`] it must have
@@ -129,6 +132,7 @@ impl Default for FakeServerShape {
             scope_in_refresh: None,
             scope_separator: " ".to_owned(),
             authorization_page: false,
+            requires_pushed: false,
             authorization_parameters: BTreeMap::new(),
             pkce: None,
             callback_code_parameter: "code".to_owned(),

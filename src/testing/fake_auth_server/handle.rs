@@ -28,6 +28,7 @@ use super::serve::serve;
 /// | `POST /revoke` | RFC 7009 |
 /// | `POST /introspect` | RFC 7662 |
 /// | `GET /.well-known/oauth-authorization-server` | RFC 8414 |
+/// | `POST /par` | RFC 9126 |
 /// | `GET /authorize`, which sends the browser back at once, as the test [sets it](super::FakeLogin) | RFC 6749, RFC 9207 |
 /// | `GET /userinfo` | `OpenID` Connect Core 1.0 |
 /// | `GET /resource`, an API that requires a valid access token | |

@@ -3,6 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use self::pushed_parameters::PushedParameters;
 use self::shaped_request::{GrantType, ShapedRequest};
 use super::{Dialect, RequestContext, Route};
 use crate::clock::Now;
@@ -15,12 +16,20 @@ use crate::testing::fake_auth_server::incoming_request::IncomingRequest;
 use crate::testing::fake_auth_server::server_state::ServerState;
 
 mod authorize;
+mod pushed_parameters;
 mod shaped_request;
 mod token_response;
 
-/// A server that keeps nothing but its shape and what all dialects share.
+/// A server that keeps little but its shape and what all dialects share.
 pub(in super::super) struct OAuth2Server {
     pub(in super::super) shape: FakeServerShape,
+    pushed: PushedParameters,
+}
+
+impl OAuth2Server {
+    pub(in super::super) fn new(shape: FakeServerShape) -> Self {
+        Self { shape, pushed: PushedParameters::default() }
+    }
 }
 
 impl Dialect for OAuth2Server {
@@ -33,6 +42,7 @@ impl Dialect for OAuth2Server {
             "/revoke" => (Method::POST, Route::to(Endpoint::Revoke, Self::revoke)),
             "/introspect" => (Method::POST, Route::to(Endpoint::Introspect, Self::introspect)),
             "/resource" => (Method::GET, Route::to(Endpoint::Resource, Self::resource)),
+            "/par" => (Method::POST, Route::to(Endpoint::PushedAuthorization, Self::push)),
             "/authorize" => (Method::GET, Route::to(Endpoint::Authorize, Self::authorize)),
             "/login" if self.shape.authorization_page => {
                 (Method::GET, Route::to(Endpoint::Authorize, Self::authorization_page))
@@ -145,6 +155,8 @@ impl OAuth2Server {
             ("introspection_endpoint", format!("{url}/introspect").into()),
             ("authorization_endpoint", format!("{url}/authorize").into()),
             ("authorization_response_iss_parameter_supported", true.into()),
+            ("pushed_authorization_request_endpoint", format!("{url}/par").into()),
+            ("require_pushed_authorization_requests", self.shape.requires_pushed.into()),
             ("userinfo_endpoint", format!("{url}/userinfo").into()),
             ("response_types_supported", json!(["code"])),
             (

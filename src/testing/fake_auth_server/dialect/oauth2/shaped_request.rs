@@ -41,6 +41,10 @@ impl<'a> ShapedRequest<'a> {
         Ok(Self { shape, request, form })
     }
 
+    pub(super) fn into_form(self) -> Form {
+        self.form
+    }
+
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.form.value(name)
     }
