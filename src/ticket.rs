@@ -115,6 +115,8 @@ pub(crate) enum Purpose {
     Login,
     /// The answer to a challenge.
     Challenge,
+    /// The end of a login on another device.
+    DeviceLogin,
 }
 
 /// The random id of a ticket.
@@ -273,11 +275,13 @@ impl Purpose {
         match self {
             Self::Login => 1,
             Self::Challenge => 2,
+            Self::DeviceLogin => 3,
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Login, Self::Challenge].into_iter().find(|purpose| purpose.byte() == byte)
+        let all = [Self::Login, Self::Challenge, Self::DeviceLogin];
+        all.into_iter().find(|purpose| purpose.byte() == byte)
     }
 
     /// Gives each purpose a key of its own.
@@ -285,6 +289,7 @@ impl Purpose {
         match self {
             Self::Login => "ticket: login",
             Self::Challenge => "ticket: challenge",
+            Self::DeviceLogin => "ticket: device login",
         }
     }
 }

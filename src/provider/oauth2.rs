@@ -5,6 +5,7 @@ mod attributes;
 mod authentication;
 mod builder;
 mod client_assertion;
+mod device_code;
 mod discovery;
 mod ecdsa_signature;
 mod from_settings;
@@ -33,8 +34,9 @@ use url::Url;
 
 pub use self::attributes::Attributes;
 use self::authentication::Authentication;
+pub use self::device_code::DeviceOptions;
 use self::discovery::{Endpoints, Issuer, OptionalEndpoints};
-pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
+pub use self::grant::{AuthorizationCode, ClientCredentials, DeviceCode, Grant, Password};
 use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 pub use self::presets::Preset;
@@ -325,7 +327,7 @@ impl Provider for OAuth2 {
     /// The token endpoint or the issuer, and the endpoints of the settings.
     fn configured_urls(&self) -> Vec<Url> {
         let optional = &self.optional;
-        let logins = optional.authorization.iter().chain(&optional.pushed);
+        let logins = optional.authorization.iter().chain(&optional.pushed).chain(&optional.device);
         let tokens = optional.receiving_tokens().chain([&self.authority]);
         tokens.chain(logins).cloned().collect()
     }
@@ -371,7 +373,13 @@ impl Provider for OAuth2 {
         fields.extend(scope.as_deref().map(|scope| ("scope", scope)));
         let response = sender.send(self.grant_request(&endpoint, fields)?).await?;
         let known = grant.attributes(requested);
-        self.tokens(sender, &response, known, grant.invalid_grant_class()).map(Issued::Tokens)
+        let issued = self.tokens(sender, &response, known, grant.invalid_grant_class());
+        issued.map(Issued::Tokens).map_err(|failed| match grant {
+            Grant::DeviceCode(_) => device_code::of_poll(failed),
+            Grant::Password(_) | Grant::ClientCredentials(_) | Grant::AuthorizationCode(_) => {
+                failed
+            }
+        })
     }
 
     async fn refresh(

@@ -18,6 +18,7 @@ mod client_keys;
 mod community;
 mod conformance;
 mod copying;
+mod device_logins;
 mod docs;
 mod due;
 mod elsewhere;

@@ -195,6 +195,17 @@ impl OAuth2 {
         self
     }
 
+    /// The endpoint that gives the codes of logins on another device (RFC 8628 section 3.1), in place
+    /// of the one in the metadata. [`begin_device_login`](crate::Session::begin_device_login) needs it.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn device_authorization_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.device = Some(http_message::endpoint(url)?);
+        Ok(self)
+    }
+
     /// The endpoint for refreshes, if it is not the token endpoint. Without
     /// [`session_host`](Self::session_host), the client sends refresh tokens to no other.
     ///

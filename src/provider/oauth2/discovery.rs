@@ -65,6 +65,8 @@ impl Endpoints {
 pub(super) struct OptionalEndpoints {
     pub(super) authorization: Option<Url>,
     pub(super) introspection: Option<Url>,
+    /// Gives the codes of logins on another device (RFC 8628 section 3.1).
+    pub(super) device: Option<Url>,
     pub(super) pushed: Option<Url>,
     /// No metadata names it.
     pub(super) refresh: Option<Url>,
@@ -73,22 +75,21 @@ pub(super) struct OptionalEndpoints {
 }
 
 impl OptionalEndpoints {
-    fn members(&self) -> [Option<&Url>; 5] {
-        let Self { authorization, introspection, pushed, refresh: _, revocation, userinfo } = self;
-        [authorization, introspection, revocation, userinfo, pushed].map(Option::as_ref)
+    fn members(&self) -> [Option<&Url>; 6] {
+        let Self { authorization, introspection, device, pushed, refresh: _, revocation, userinfo } =
+            self;
+        [authorization, introspection, revocation, userinfo, pushed, device].map(Option::as_ref)
     }
 
     /// Whether none is missing that most servers have.
     fn has_usual(&self) -> bool {
-        let Self { authorization, introspection, pushed: _, refresh: _, revocation, userinfo } =
-            self;
+        let Self { authorization, introspection, revocation, userinfo, .. } = self;
         [authorization, introspection, revocation, userinfo].into_iter().all(Option::is_some)
     }
 
     /// The endpoints that receive a session's tokens.
     pub(super) fn receiving_tokens(&self) -> impl Iterator<Item = &Url> {
-        let Self { authorization: _, introspection, pushed: _, refresh, revocation, userinfo } =
-            self;
+        let Self { introspection, refresh, revocation, userinfo, .. } = self;
         [introspection, refresh, revocation, userinfo].into_iter().flatten()
     }
 
@@ -97,6 +98,7 @@ impl OptionalEndpoints {
         Self {
             authorization: self.authorization.or(other.authorization),
             introspection: self.introspection.or(other.introspection),
+            device: self.device.or(other.device),
             pushed: self.pushed.or(other.pushed),
             refresh: self.refresh.or(other.refresh),
             revocation: self.revocation.or(other.revocation),
@@ -277,6 +279,8 @@ struct Metadata {
     /// RFC 9126 section 5.
     pushed_authorization_request_endpoint: Option<String>,
     require_pushed_authorization_requests: Option<bool>,
+    /// RFC 8628 section 4.
+    device_authorization_endpoint: Option<String>,
     /// [`Aliases`]. Of any type, because only clients with a certificate need it.
     mtls_endpoint_aliases: Option<Value>,
 }
@@ -288,6 +292,7 @@ struct Aliases {
     revocation_endpoint: Option<String>,
     introspection_endpoint: Option<String>,
     pushed_authorization_request_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
 }
 
 impl Metadata {
@@ -308,6 +313,8 @@ impl Metadata {
         let token = aliases.token_endpoint.unwrap_or(self.token_endpoint);
         let revocation = aliases.revocation_endpoint.or(self.revocation_endpoint);
         let introspection = aliases.introspection_endpoint.or(self.introspection_endpoint);
+        let device = aliases.device_authorization_endpoint;
+        let device = device.or(self.device_authorization_endpoint);
         let pushed = aliases.pushed_authorization_request_endpoint;
         let pushed = pushed.or(self.pushed_authorization_request_endpoint);
         let revocation = revocation.as_deref().map(endpoint).transpose()?;
@@ -317,6 +324,7 @@ impl Metadata {
         let optional = OptionalEndpoints {
             authorization: usable(self.authorization_endpoint),
             introspection: usable(introspection),
+            device: usable(device),
             pushed: usable(pushed),
             refresh: None,
             revocation,

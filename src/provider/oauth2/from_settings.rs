@@ -109,7 +109,7 @@ impl OAuth2 {
 
     fn with_endpoints(self, settings: &OAuth2Settings) -> Result<Self> {
         type Setter = fn(OAuth2, &str) -> Result<OAuth2>;
-        let setters: [(&'static str, &Option<String>, Setter); 7] = [
+        let setters: [(&'static str, &Option<String>, Setter); 8] = [
             ("refresh_endpoint", &settings.refresh_endpoint, Self::refresh_endpoint),
             ("revocation_endpoint", &settings.revocation_endpoint, Self::revocation_endpoint),
             (
@@ -121,6 +121,11 @@ impl OAuth2 {
                 "pushed_authorization_request_endpoint",
                 &settings.pushed_authorization_request_endpoint,
                 Self::pushed_authorization_request_endpoint,
+            ),
+            (
+                "device_authorization_endpoint",
+                &settings.device_authorization_endpoint,
+                Self::device_authorization_endpoint,
             ),
             (
                 "introspection_endpoint",

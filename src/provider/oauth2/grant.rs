@@ -62,6 +62,8 @@ pub enum Grant {
     ClientCredentials(ClientCredentials),
     /// A code from a redirect (RFC 6749 section 4.1).
     AuthorizationCode(AuthorizationCode),
+    /// A code of a login on another device (RFC 8628 section 3.4).
+    DeviceCode(DeviceCode),
 }
 
 /// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept this grant
@@ -96,6 +98,24 @@ pub struct AuthorizationCode {
     host: Option<String>,
     /// The parameters of the redirect that the session keeps.
     more: BTreeMap<String, String>,
+}
+
+/// A code with which a backend polls for the tokens of a login on another device (RFC 8628 section
+/// 3.4). A backend needs it only for a login that it began itself:
+/// [`finish_device_login`](crate::Session::finish_device_login) polls for a login that the crate
+/// began.
+///
+/// ```
+/// use session_warden::provider::oauth2::{DeviceCode, Grant};
+///
+/// let grant: Grant = DeviceCode::new("canary").into();
+/// assert!(!format!("{grant:?}").contains("canary"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct DeviceCode {
+    code: Secret,
+    /// The scope of the request for the codes, if it is known.
+    scope: Option<String>,
 }
 
 impl Password {
@@ -181,6 +201,19 @@ impl AuthorizationCode {
     }
 }
 
+impl DeviceCode {
+    /// The grant of this device code.
+    #[must_use]
+    pub fn new(code: impl Into<Secret>) -> Self {
+        Self { code: code.into(), scope: None }
+    }
+
+    pub(super) fn requested_scope(mut self, scope: Option<String>) -> Self {
+        self.scope = scope;
+        self
+    }
+}
+
 impl From<Password> for Grant {
     fn from(grant: Password) -> Self {
         Self::Password(grant)
@@ -199,13 +232,19 @@ impl From<AuthorizationCode> for Grant {
     }
 }
 
+impl From<DeviceCode> for Grant {
+    fn from(grant: DeviceCode) -> Self {
+        Self::DeviceCode(grant)
+    }
+}
+
 impl Grant {
     /// Whether the token request names the scope: not with a code, which has the scope of its
     /// authorization request.
     pub(super) fn names_scope(&self) -> bool {
         match self {
             Self::Password(_) | Self::ClientCredentials(_) => true,
-            Self::AuthorizationCode(_) => false,
+            Self::AuthorizationCode(_) | Self::DeviceCode(_) => false,
         }
     }
 
@@ -216,13 +255,14 @@ impl Grant {
             Self::Password(grant) => grant.scope.as_deref().or(general),
             Self::ClientCredentials(grant) => grant.scope.as_deref().or(general),
             Self::AuthorizationCode(grant) => grant.scope.as_deref(),
+            Self::DeviceCode(grant) => grant.scope.as_deref(),
         }
     }
 
     /// The host that the grant's redirect named.
     pub(super) fn host(&self) -> Option<&str> {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => None,
+            Self::Password(_) | Self::ClientCredentials(_) | Self::DeviceCode(_) => None,
             Self::AuthorizationCode(grant) => grant.host.as_deref(),
         }
     }
@@ -231,7 +271,7 @@ impl Grant {
     pub(super) fn attributes(&self, scope: Option<&str>) -> Attributes {
         let scope = scope.map(str::to_owned);
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => {
+            Self::Password(_) | Self::ClientCredentials(_) | Self::DeviceCode(_) => {
                 Attributes { scope, ..Attributes::default() }
             }
             Self::AuthorizationCode(grant) => {
@@ -245,7 +285,7 @@ impl Grant {
     /// not sent such a redirect (RFC 9207 section 2.4).
     pub(super) fn lacks_issuer(&self) -> bool {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => false,
+            Self::Password(_) | Self::ClientCredentials(_) | Self::DeviceCode(_) => false,
             Self::AuthorizationCode(grant) => grant.without_issuer,
         }
     }
@@ -271,6 +311,9 @@ impl Grant {
                 fields.extend(verifier.map(|verifier| ("code_verifier", verifier)));
                 fields
             }
+            Self::DeviceCode(grant) => {
+                vec![grant_type, ("device_code", grant.code.expose_secret())]
+            }
         }
     }
 
@@ -280,6 +323,7 @@ impl Grant {
             Self::Password(_) => (&words.password, "password"),
             Self::ClientCredentials(_) => (&words.client_credentials, "client_credentials"),
             Self::AuthorizationCode(_) => (&words.authorization_code, "authorization_code"),
+            Self::DeviceCode(_) => return DEVICE_CODE,
         };
         own.as_deref().unwrap_or(standard)
     }
@@ -288,8 +332,11 @@ impl Grant {
     pub(super) fn invalid_grant_class(&self) -> FailureClass {
         FailureClass::Refused(match self {
             Self::Password(_) => Refusal::WrongCredentials,
-            Self::AuthorizationCode(_) => Refusal::GrantExpired,
+            Self::AuthorizationCode(_) | Self::DeviceCode(_) => Refusal::GrantExpired,
             Self::ClientCredentials(_) => Refusal::Other,
         })
     }
 }
+
+/// RFC 8628 section 3.4.
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";

@@ -30,13 +30,8 @@ impl OAuth2 {
             return Err(Error::new(ErrorKind::Misconfigured).about(words));
         };
         let fields = self.login_fields(login, options)?;
-        let [client_id, secret] = self.client_parameters.each_ref().map(String::as_str);
-        // Some ways to authenticate add the client's id to the body themselves.
-        let own = self.authentication.body_fields([client_id, secret], &self.client_id);
-        let has_id = own.iter().any(|(name, _)| *name == client_id);
-        let fields = fields.iter().filter(|(name, _)| !has_id || *name != client_id);
-        let fields = fields.map(|(name, value)| (*name, &**value)).collect();
-        self.request(&endpoint, fields).map(Some)
+        let fields = fields.iter().map(|(name, value)| (*name, &**value)).collect();
+        self.request_of_known_client(&endpoint, fields).map(Some)
     }
 
     /// Reads the response of RFC 9126 section 2.2.

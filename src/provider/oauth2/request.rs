@@ -27,6 +27,21 @@ impl OAuth2 {
         self.built(endpoint, fields, &BTreeMap::new())
     }
 
+    /// As [`request`](Self::request), with fields that have the client's id: some ways to authenticate
+    /// add it too, and then it is left out of these.
+    pub(super) fn request_of_known_client<'f>(
+        &'f self,
+        endpoint: &Url,
+        mut fields: Fields<'f>,
+    ) -> Result<HttpRequest> {
+        let names = self.client_parameters.each_ref().map(String::as_str);
+        let own = self.authentication.body_fields(names, &self.client_id);
+        if own.iter().any(|(name, _)| *name == names[0]) {
+            fields.retain(|(name, _)| *name != names[0]);
+        }
+        self.request(endpoint, fields)
+    }
+
     /// A request that exchanges a grant.
     pub(super) fn grant_request<'f>(
         &'f self,

@@ -127,6 +127,9 @@ pub struct OAuth2Settings {
     /// [`OAuth2::push_authorization_requests`](super::OAuth2::push_authorization_requests).
     #[serde(skip_serializing_if = "is_default")]
     pub push_authorization_requests: bool,
+    /// The endpoint that gives the codes of logins on another device (RFC 8628 section 3.1).
+    #[serde(skip_serializing_if = "is_default")]
+    pub device_authorization_endpoint: Option<String>,
     /// The introspection endpoint (RFC 7662 section 2).
     #[serde(skip_serializing_if = "is_default")]
     pub introspection_endpoint: Option<String>,

@@ -1,6 +1,7 @@
 //! What goes to the server and what is made of its responses.
 
 mod client_keys;
+mod device_codes;
 mod operations;
 mod pushed_requests;
 mod redirect_login;

@@ -31,6 +31,10 @@ pub enum Endpoint {
     Authorize,
     /// `POST /par`.
     PushedAuthorization,
+    /// `POST /device_authorization`.
+    DeviceAuthorization,
+    /// `POST /token` with a device code.
+    DeviceCode,
     /// `GET /userinfo`.
     UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
@@ -70,6 +74,7 @@ impl Endpoint {
             Self::Password
             | Self::ClientCredentials
             | Self::AuthorizationCode
+            | Self::DeviceCode
             | Self::RefreshToken
             | Self::IssueByFactors
             | Self::IssueByKey
@@ -82,6 +87,7 @@ impl Endpoint {
             | Self::Resource
             | Self::Authorize
             | Self::PushedAuthorization
+            | Self::DeviceAuthorization
             | Self::UserInfo
             | Self::Discovery
             | Self::SecurityFactor
@@ -148,7 +154,7 @@ pub struct Counts {
     pub grants_revoked: u64,
     /// Refresh tokens that clients sent in more than one token request, granted or refused.
     pub presented_twice: u64,
-    /// Requests of the endpoints that only dialects other than the standard one have.
+    /// Requests of the endpoints that have no member of their own.
     pub(super) others: BTreeMap<Endpoint, Tally>,
     /// Refusals for each error code. Errors from a [`Fault`](super::Fault) do not count.
     pub errors: BTreeMap<String, u64>,
@@ -171,6 +177,8 @@ impl Counts {
             Endpoint::UserInfo => self.userinfo,
             Endpoint::Discovery => self.discovery,
             Endpoint::PushedAuthorization
+            | Endpoint::DeviceAuthorization
+            | Endpoint::DeviceCode
             | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
@@ -206,6 +214,8 @@ impl Counts {
             Endpoint::UserInfo => &mut self.userinfo,
             Endpoint::Discovery => &mut self.discovery,
             Endpoint::PushedAuthorization
+            | Endpoint::DeviceAuthorization
+            | Endpoint::DeviceCode
             | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey

@@ -29,6 +29,7 @@ use super::serve::serve;
 /// | `POST /introspect` | RFC 7662 |
 /// | `GET /.well-known/oauth-authorization-server` | RFC 8414 |
 /// | `POST /par` | RFC 9126 |
+/// | `POST /device_authorization`, and the grant of its codes, which the test [answers](Self::answer_device_login) | RFC 8628 |
 /// | `GET /authorize`, which sends the browser back at once, as the test [sets it](super::FakeLogin) | RFC 6749, RFC 9207 |
 /// | `GET /userinfo` | `OpenID` Connect Core 1.0 |
 /// | `GET /resource`, an API that requires a valid access token | |
@@ -204,6 +205,14 @@ impl FakeAuthServer {
     /// Sets the result of logins at `GET /authorize` from now on.
     pub fn set_login(&self, login: FakeLogin) {
         self.running.update(|state| state.server.login = login);
+    }
+
+    /// Answers the login on another device with this code, as a user would. A code that the server did
+    /// not give changes nothing.
+    pub fn answer_device_login(&self, user_code: &str, answer: FakeLogin) {
+        self.running.update_dialect(|dialect: &mut OAuth2Server| {
+            dialect.answer_device_login(user_code, answer)
+        });
     }
 
     /// Sets which requests the server accepts, and which responses it sends, from now on. A server

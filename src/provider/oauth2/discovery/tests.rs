@@ -186,7 +186,7 @@ async fn until_ended<T>(client: impl Future<Output = T>, serve: impl Future) -> 
 
 /// The paths of the optional endpoints, in the order of [`OptionalEndpoints`].
 fn paths(found: &Discovered) -> [&str; 4] {
-    let [usual @ .., _pushed] = found.endpoints.optional.members();
+    let [usual @ .., _pushed, _device] = found.endpoints.optional.members();
     usual.map(|url| url.map_or("", Url::path))
 }
 

@@ -26,6 +26,7 @@ revocation_endpoint = "https://as.example/revoke"
 authorization_endpoint = "https://as.example/authorize"
 pushed_authorization_request_endpoint = "https://as.example/par"
 push_authorization_requests = true
+device_authorization_endpoint = "https://as.example/device"
 introspection_endpoint = "https://as.example/introspect"
 userinfo_endpoint = "https://as.example/me"
 redirect_uri = "https://app.example/cb"

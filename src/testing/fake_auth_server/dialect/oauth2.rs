@@ -3,6 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use self::device_logins::DeviceLogins;
 use self::pushed_parameters::PushedParameters;
 use self::shaped_request::{GrantType, ShapedRequest};
 use super::{Dialect, RequestContext, Route};
@@ -10,12 +11,14 @@ use crate::clock::Now;
 use crate::testing::fake_auth_server::authority::{Description, Holder, Redemption};
 use crate::testing::fake_auth_server::counts::Endpoint;
 use crate::testing::fake_auth_server::error_code::ErrorCode;
+use crate::testing::fake_auth_server::fake_login::FakeLogin;
 use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
 use crate::testing::fake_auth_server::fake_server_shape::FakeServerShape;
 use crate::testing::fake_auth_server::incoming_request::IncomingRequest;
 use crate::testing::fake_auth_server::server_state::ServerState;
 
 mod authorize;
+mod device_logins;
 mod pushed_parameters;
 mod shaped_request;
 mod token_response;
@@ -24,11 +27,16 @@ mod token_response;
 pub(in super::super) struct OAuth2Server {
     pub(in super::super) shape: FakeServerShape,
     pushed: PushedParameters,
+    devices: DeviceLogins,
 }
 
 impl OAuth2Server {
     pub(in super::super) fn new(shape: FakeServerShape) -> Self {
-        Self { shape, pushed: PushedParameters::default() }
+        Self { shape, pushed: PushedParameters::default(), devices: DeviceLogins::default() }
+    }
+
+    pub(in super::super) fn answer_device_login(&mut self, user_code: &str, answer: FakeLogin) {
+        self.devices.answer(user_code, answer);
     }
 }
 
@@ -43,6 +51,9 @@ impl Dialect for OAuth2Server {
             "/introspect" => (Method::POST, Route::to(Endpoint::Introspect, Self::introspect)),
             "/resource" => (Method::GET, Route::to(Endpoint::Resource, Self::resource)),
             "/par" => (Method::POST, Route::to(Endpoint::PushedAuthorization, Self::push)),
+            "/device_authorization" => {
+                (Method::POST, Route::to(Endpoint::DeviceAuthorization, Self::begin_device_login))
+            }
             "/authorize" => (Method::GET, Route::to(Endpoint::Authorize, Self::authorize)),
             "/login" if self.shape.authorization_page => {
                 (Method::GET, Route::to(Endpoint::Authorize, Self::authorization_page))
@@ -76,6 +87,7 @@ impl OAuth2Server {
             Some(GrantType::Password) => Endpoint::Password,
             Some(GrantType::ClientCredentials) => Endpoint::ClientCredentials,
             Some(GrantType::AuthorizationCode) => Endpoint::AuthorizationCode,
+            Some(GrantType::DeviceCode) => Endpoint::DeviceCode,
             Some(GrantType::RefreshToken) => Endpoint::RefreshToken,
             None => Endpoint::Token,
         };
@@ -104,6 +116,13 @@ impl OAuth2Server {
             GrantType::AuthorizationCode => {
                 let redemption = redemption(&request, &client, scope.as_deref())?;
                 server.authority.redeem(&redemption, now)?
+            }
+            GrantType::DeviceCode => {
+                let code = request.required("device_code")?;
+                match self.devices.poll(&mut server.authority, (code, &client), now) {
+                    Ok(issued) => issued,
+                    Err(refusal) => return Ok(*refusal),
+                }
             }
             GrantType::RefreshToken => {
                 let presented = request.required("refresh_token")?;
@@ -155,13 +174,20 @@ impl OAuth2Server {
             ("introspection_endpoint", format!("{url}/introspect").into()),
             ("authorization_endpoint", format!("{url}/authorize").into()),
             ("authorization_response_iss_parameter_supported", true.into()),
+            ("device_authorization_endpoint", format!("{url}/device_authorization").into()),
             ("pushed_authorization_request_endpoint", format!("{url}/par").into()),
             ("require_pushed_authorization_requests", self.shape.requires_pushed.into()),
             ("userinfo_endpoint", format!("{url}/userinfo").into()),
             ("response_types_supported", json!(["code"])),
             (
                 "grant_types_supported",
-                json!(["password", "client_credentials", "authorization_code", "refresh_token"]),
+                json!([
+                    "password",
+                    "client_credentials",
+                    "authorization_code",
+                    "refresh_token",
+                    "urn:ietf:params:oauth:grant-type:device_code"
+                ]),
             ),
             (
                 "token_endpoint_auth_methods_supported",

@@ -20,6 +20,8 @@ pub(super) enum GrantType {
     Password,
     ClientCredentials,
     AuthorizationCode,
+    /// RFC 8628 section 3.4.
+    DeviceCode,
     RefreshToken,
 }
 
@@ -64,6 +66,9 @@ impl<'a> ShapedRequest<'a> {
 
     pub(super) fn grant_type(&self) -> Result<GrantType, ErrorCode> {
         let word = self.form.required("grant_type")?;
+        if word == "urn:ietf:params:oauth:grant-type:device_code" {
+            return Ok(GrantType::DeviceCode);
+        }
         let own = &self.shape.grant_types;
         let known = [
             (GrantType::Password, &own.password, "password"),
