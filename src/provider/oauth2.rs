@@ -10,6 +10,7 @@ mod discovery;
 mod ecdsa_signature;
 mod from_settings;
 mod grant;
+mod jwt_bearer;
 mod metadata;
 mod operation;
 mod presets;
@@ -37,6 +38,7 @@ use self::authentication::Authentication;
 pub use self::device_code::DeviceOptions;
 use self::discovery::{Endpoints, Issuer, OptionalEndpoints};
 pub use self::grant::{AuthorizationCode, ClientCredentials, DeviceCode, Grant, Password};
+pub use self::jwt_bearer::JwtBearer;
 use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 pub use self::presets::Preset;
@@ -45,9 +47,9 @@ use self::response::{Expires, IssuedTokens};
 use self::response_rules::revoked;
 pub use self::settings::{
     AuthorizationRequest, AuthorizationResponse, ClientAuthentication, CredentialHeaders,
-    DeadTokenRule, ErrorClass, ErrorRule, GrantTypes, JsonScalar, LifetimeUnit, OAuth2Settings,
-    ParameterValue, Parameters, Pkce, PrivateKeyJwt, RefreshDue, RefreshRequest, RequestBody,
-    SessionHost, SigningAlgorithm, TokenRequest, TokenResponse,
+    DeadTokenRule, ErrorClass, ErrorRule, GrantTypes, JsonScalar, JwtAssertion, LifetimeUnit,
+    OAuth2Settings, ParameterValue, Parameters, Pkce, PrivateKeyJwt, RefreshDue, RefreshRequest,
+    RequestBody, SessionHost, SigningAlgorithm, TokenRequest, TokenResponse,
 };
 use super::{
     ExchangeError, Exchanged, FailureClass, HttpSender, IdentityChanged, Issued, Provider,
@@ -122,6 +124,9 @@ pub struct OAuth2 {
     revocation_reach: RevocationReach,
     ends_access_tokens: bool,
     auto_renew: bool,
+    /// The grant with which sessions obtain their tokens by themselves, in place of client
+    /// credentials.
+    service_account: Option<JwtBearer>,
     refresh_lifetime: Option<Duration>,
     api_origins: Vec<String>,
 }
@@ -206,6 +211,7 @@ impl OAuth2 {
             revocation_reach: RevocationReach::Unknown,
             ends_access_tokens: false,
             auto_renew: false,
+            service_account: None,
             refresh_lifetime: None,
             api_origins: Vec::new(),
         })
@@ -369,17 +375,17 @@ impl Provider for OAuth2 {
         let sent = self.token_request.scope.unwrap_or_else(|| grant.names_scope());
         let requested = grant.requested_scope(self.scope.as_deref());
         let scope = requested.filter(|_| sent).map(|scope| self.wire_scope(scope));
+        let assertion = grant.assertion(&self.client_id, self.audience(), sender.now())?;
         let mut fields = grant.fields(&self.token_request);
+        fields.extend(assertion.as_ref().map(|jwt| ("assertion", jwt.as_str())));
         fields.extend(scope.as_deref().map(|scope| ("scope", scope)));
-        let response = sender.send(self.grant_request(&endpoint, fields)?).await?;
+        let request = self.grant_request(&endpoint, fields, grant.names_client())?;
+        let response = sender.send(request).await?;
         let known = grant.attributes(requested);
         let issued = self.tokens(sender, &response, known, grant.invalid_grant_class());
-        issued.map(Issued::Tokens).map_err(|failed| match grant {
-            Grant::DeviceCode(_) => device_code::of_poll(failed),
-            Grant::Password(_) | Grant::ClientCredentials(_) | Grant::AuthorizationCode(_) => {
-                failed
-            }
-        })
+        let is_poll = matches!(grant, Grant::DeviceCode(_));
+        let failure = |failed| if is_poll { device_code::of_poll(failed) } else { failed };
+        issued.map(Issued::Tokens).map_err(failure)
     }
 
     async fn refresh(
@@ -448,7 +454,8 @@ impl Provider for OAuth2 {
     }
 
     fn renewal_grant(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
-        self.auto_renew.then(|| ClientCredentials::new().into())
+        let own = self.service_account.clone().map(Grant::from);
+        own.or_else(|| self.auto_renew.then(|| ClientCredentials::new().into()))
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {

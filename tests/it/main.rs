@@ -61,6 +61,7 @@ mod secret_leaks;
 #[path = "../support/secret_scan.rs"]
 mod secret_scan;
 mod servers;
+mod service_accounts;
 mod settings;
 mod shared_clients;
 mod shutdown;

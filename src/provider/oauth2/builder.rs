@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::authentication::Authentication;
 use super::discovery::Issuer;
+use super::jwt_bearer::JwtBearer;
 use super::metadata::Metadata;
 use super::settings::ClientAuthentication;
 use super::{OAuth2, Server};
@@ -289,6 +290,15 @@ impl OAuth2 {
     #[must_use]
     pub fn client_credentials(mut self) -> Self {
         self.auto_renew = true;
+        self
+    }
+
+    /// Lets each session obtain new tokens automatically with this JWT of a service account (RFC 7523
+    /// section 2.1), even if the session was never established or is lost. It replaces
+    /// [`client_credentials`](Self::client_credentials).
+    #[must_use]
+    pub fn jwt_bearer(mut self, grant: JwtBearer) -> Self {
+        self.service_account = Some(grant);
         self
     }
 

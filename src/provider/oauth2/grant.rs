@@ -1,11 +1,15 @@
 //! The grants of RFC 6749 that are exchanged at the token endpoint.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use zeroize::Zeroizing;
 
 use super::attributes::Attributes;
+use super::jwt_bearer::JwtBearer;
 use super::settings::TokenRequest;
 use super::{FailureClass, OAuth2};
-use crate::error::Refusal;
+use crate::error::{Refusal, Result};
 use crate::provider::UnattendedGrant;
 use crate::secret::Secret;
 
@@ -64,6 +68,8 @@ pub enum Grant {
     AuthorizationCode(AuthorizationCode),
     /// A code of a login on another device (RFC 8628 section 3.4).
     DeviceCode(DeviceCode),
+    /// The JWT of a service account (RFC 7523 section 2.1).
+    JwtBearer(JwtBearer),
 }
 
 /// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept this grant
@@ -238,12 +244,20 @@ impl From<DeviceCode> for Grant {
     }
 }
 
+impl From<JwtBearer> for Grant {
+    fn from(grant: JwtBearer) -> Self {
+        Self::JwtBearer(grant)
+    }
+}
+
+impl UnattendedGrant<OAuth2> for JwtBearer {}
+
 impl Grant {
     /// Whether the token request names the scope: not with a code, which has the scope of its
     /// authorization request.
     pub(super) fn names_scope(&self) -> bool {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => true,
+            Self::Password(_) | Self::ClientCredentials(_) | Self::JwtBearer(_) => true,
             Self::AuthorizationCode(_) | Self::DeviceCode(_) => false,
         }
     }
@@ -256,14 +270,18 @@ impl Grant {
             Self::ClientCredentials(grant) => grant.scope.as_deref().or(general),
             Self::AuthorizationCode(grant) => grant.scope.as_deref(),
             Self::DeviceCode(grant) => grant.scope.as_deref(),
+            Self::JwtBearer(grant) => grant.scope.as_deref().or(general),
         }
     }
 
     /// The host that the grant's redirect named.
     pub(super) fn host(&self) -> Option<&str> {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) | Self::DeviceCode(_) => None,
             Self::AuthorizationCode(grant) => grant.host.as_deref(),
+            Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::DeviceCode(_)
+            | Self::JwtBearer(_) => None,
         }
     }
 
@@ -271,13 +289,14 @@ impl Grant {
     pub(super) fn attributes(&self, scope: Option<&str>) -> Attributes {
         let scope = scope.map(str::to_owned);
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) | Self::DeviceCode(_) => {
-                Attributes { scope, ..Attributes::default() }
-            }
             Self::AuthorizationCode(grant) => {
                 let (host, more) = (grant.host.clone(), grant.more.clone());
                 Attributes { scope, host, more, ..Attributes::default() }
             }
+            Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::DeviceCode(_)
+            | Self::JwtBearer(_) => Attributes { scope, ..Attributes::default() },
         }
     }
 
@@ -285,12 +304,31 @@ impl Grant {
     /// not sent such a redirect (RFC 9207 section 2.4).
     pub(super) fn lacks_issuer(&self) -> bool {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) | Self::DeviceCode(_) => false,
             Self::AuthorizationCode(grant) => grant.without_issuer,
+            Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::DeviceCode(_)
+            | Self::JwtBearer(_) => false,
         }
     }
 
-    /// The fields of the token request, without those of scope and client.
+    /// Whether the grant itself says which client sends it.
+    pub(super) fn names_client(&self) -> bool {
+        matches!(self, Self::JwtBearer(_))
+    }
+
+    /// The JWT of the grant, signed at this time.
+    pub(super) fn assertion(
+        &self,
+        client_id: &str,
+        audience: &str,
+        now: SystemTime,
+    ) -> Result<Option<Zeroizing<String>>> {
+        let Self::JwtBearer(grant) = self else { return Ok(None) };
+        grant.signed(client_id, audience, now).map(Some)
+    }
+
+    /// The fields of the token request, without those of scope and client, and without the JWT.
     pub(in crate::provider) fn fields<'f>(
         &'f self,
         names: &'f TokenRequest,
@@ -302,7 +340,7 @@ impl Grant {
                 ("username", &grant.username),
                 ("password", grant.password.expose_secret()),
             ],
-            Self::ClientCredentials(_) => vec![grant_type],
+            Self::ClientCredentials(_) | Self::JwtBearer(_) => vec![grant_type],
             Self::AuthorizationCode(grant) => {
                 let code = names.code_parameter.as_deref().unwrap_or("code");
                 let mut fields = vec![grant_type, (code, grant.code.expose_secret())];
@@ -324,6 +362,7 @@ impl Grant {
             Self::ClientCredentials(_) => (&words.client_credentials, "client_credentials"),
             Self::AuthorizationCode(_) => (&words.authorization_code, "authorization_code"),
             Self::DeviceCode(_) => return DEVICE_CODE,
+            Self::JwtBearer(_) => return JWT_BEARER,
         };
         own.as_deref().unwrap_or(standard)
     }
@@ -333,10 +372,13 @@ impl Grant {
         FailureClass::Refused(match self {
             Self::Password(_) => Refusal::WrongCredentials,
             Self::AuthorizationCode(_) | Self::DeviceCode(_) => Refusal::GrantExpired,
-            Self::ClientCredentials(_) => Refusal::Other,
+            Self::ClientCredentials(_) | Self::JwtBearer(_) => Refusal::Other,
         })
     }
 }
 
 /// RFC 8628 section 3.4.
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// RFC 7523 section 2.1.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

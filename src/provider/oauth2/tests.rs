@@ -2,6 +2,7 @@
 
 mod client_keys;
 mod device_codes;
+mod jwt_bearer;
 mod operations;
 mod pushed_requests;
 mod redirect_login;

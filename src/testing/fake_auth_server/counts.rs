@@ -35,6 +35,8 @@ pub enum Endpoint {
     DeviceAuthorization,
     /// `POST /token` with a device code.
     DeviceCode,
+    /// `POST /token` with a JWT as the grant.
+    JwtBearer,
     /// `GET /userinfo`.
     UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
@@ -75,6 +77,7 @@ impl Endpoint {
             | Self::ClientCredentials
             | Self::AuthorizationCode
             | Self::DeviceCode
+            | Self::JwtBearer
             | Self::RefreshToken
             | Self::IssueByFactors
             | Self::IssueByKey
@@ -179,6 +182,7 @@ impl Counts {
             Endpoint::PushedAuthorization
             | Endpoint::DeviceAuthorization
             | Endpoint::DeviceCode
+            | Endpoint::JwtBearer
             | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
@@ -216,6 +220,7 @@ impl Counts {
             Endpoint::PushedAuthorization
             | Endpoint::DeviceAuthorization
             | Endpoint::DeviceCode
+            | Endpoint::JwtBearer
             | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey

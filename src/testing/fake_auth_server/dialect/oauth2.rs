@@ -88,6 +88,7 @@ impl OAuth2Server {
             Some(GrantType::ClientCredentials) => Endpoint::ClientCredentials,
             Some(GrantType::AuthorizationCode) => Endpoint::AuthorizationCode,
             Some(GrantType::DeviceCode) => Endpoint::DeviceCode,
+            Some(GrantType::JwtBearer) => Endpoint::JwtBearer,
             Some(GrantType::RefreshToken) => Endpoint::RefreshToken,
             None => Endpoint::Token,
         };
@@ -100,8 +101,13 @@ impl OAuth2Server {
         let RequestContext { server, request, now } = context;
         let request = ShapedRequest::read(&self.shape, request)?;
         request.required("grant_type")?;
-        let client = client(server, &request, *now)?;
         let grant_type = request.grant_type()?;
+        let is_jwt = grant_type == GrantType::JwtBearer;
+        let issuer = if is_jwt { Some(issuer(server, &request, *now)?) } else { None };
+        let client = match issuer.filter(|_| request.names_no_client()) {
+            Some(issuer) => issuer,
+            None => client(server, &request, *now)?,
+        };
         request.check(grant_type)?;
         let scope = request.scope()?;
         let now = now.boot;
@@ -110,7 +116,7 @@ impl OAuth2Server {
                 let user = Some(user(&request, server)?);
                 server.authority.grant(Holder { user, client, scope }, now)
             }
-            GrantType::ClientCredentials => {
+            GrantType::ClientCredentials | GrantType::JwtBearer => {
                 server.authority.grant(Holder { user: None, client, scope }, now)
             }
             GrantType::AuthorizationCode => {
@@ -186,7 +192,8 @@ impl OAuth2Server {
                     "client_credentials",
                     "authorization_code",
                     "refresh_token",
-                    "urn:ietf:params:oauth:grant-type:device_code"
+                    "urn:ietf:params:oauth:grant-type:device_code",
+                    "urn:ietf:params:oauth:grant-type:jwt-bearer"
                 ]),
             ),
             (
@@ -213,11 +220,29 @@ fn client(
     if kind != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
         return Err(ErrorCode::InvalidClient);
     }
-    // An assertion for the issuer, or for the token endpoint as RFC 7523 section 3 has it.
-    let token_endpoint = format!("{}/token", server.url);
-    let audiences = [server.issuer.as_str(), token_endpoint.as_str()];
+    let audiences = audiences(server);
+    let audiences = audiences.each_ref().map(String::as_str);
     let id = request.client_id();
     server.accounts.authenticate_by_assertion(assertion, id, &audiences, now.wall)
+}
+
+/// The issuer of the JWT that is the grant (RFC 7523 section 2.1).
+fn issuer(
+    server: &mut ServerState,
+    request: &ShapedRequest<'_>,
+    now: Now,
+) -> Result<String, ErrorCode> {
+    let assertion = request.required("assertion")?;
+    let audiences = audiences(server);
+    let audiences = audiences.each_ref().map(String::as_str);
+    let accepted = server.accounts.accept_assertion(assertion, &audiences, now.wall);
+    accepted.ok_or(ErrorCode::InvalidGrant)
+}
+
+/// The audiences of JWTs for this server: the issuer, or the token endpoint as RFC 7523 section 3 has
+/// it.
+fn audiences(server: &ServerState) -> [String; 2] {
+    [server.issuer.clone(), format!("{}/token", server.url)]
 }
 
 fn redemption<'a>(

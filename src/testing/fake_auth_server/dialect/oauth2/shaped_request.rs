@@ -22,6 +22,8 @@ pub(super) enum GrantType {
     AuthorizationCode,
     /// RFC 8628 section 3.4.
     DeviceCode,
+    /// RFC 7523 section 2.1.
+    JwtBearer,
     RefreshToken,
 }
 
@@ -55,6 +57,12 @@ impl<'a> ShapedRequest<'a> {
         self.form.required(name)
     }
 
+    /// Whether the request says nothing of a client.
+    pub(super) fn names_no_client(&self) -> bool {
+        let says = self.client_id().is_some() || self.value("client_assertion").is_some();
+        !says && self.request.authorization("basic").is_none()
+    }
+
     /// The client's id among the fields.
     pub(super) fn client_id(&self) -> Option<&str> {
         self.form.value(&self.shape.client_id_parameter)
@@ -66,8 +74,13 @@ impl<'a> ShapedRequest<'a> {
 
     pub(super) fn grant_type(&self) -> Result<GrantType, ErrorCode> {
         let word = self.form.required("grant_type")?;
-        if word == "urn:ietf:params:oauth:grant-type:device_code" {
-            return Ok(GrantType::DeviceCode);
+        let extension = match word {
+            "urn:ietf:params:oauth:grant-type:device_code" => Some(GrantType::DeviceCode),
+            "urn:ietf:params:oauth:grant-type:jwt-bearer" => Some(GrantType::JwtBearer),
+            _ => None,
+        };
+        if let Some(extension) = extension {
+            return Ok(extension);
         }
         let own = &self.shape.grant_types;
         let known = [
