@@ -24,6 +24,7 @@ mod session_host;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod token_exchange;
 mod vendor_builder;
 
 use std::convert::Infallible;
@@ -51,6 +52,7 @@ pub use self::settings::{
     OAuth2Settings, ParameterValue, Parameters, Pkce, PrivateKeyJwt, RefreshDue, RefreshRequest,
     RequestBody, SessionHost, SigningAlgorithm, TokenRequest, TokenResponse,
 };
+pub use self::token_exchange::{TokenExchange, TokenType};
 use super::{
     ExchangeError, Exchanged, FailureClass, HttpSender, IdentityChanged, Issued, Provider,
     Rejection, RevocationReach, Revoked, Rotation, bearer, http_message,
@@ -278,9 +280,9 @@ impl OAuth2 {
         });
         let is_refresh = invalid_grant == FailureClass::Rejected;
         let host = self.named_host(sender, response, is_refresh)?.or(known.host);
-        let mut more = known.more;
+        let mut more = known.more.clone();
         more.extend(self.kept_members(response));
-        let attributes = Attributes { scope, subject: issued.subject, host, more };
+        let attributes = Attributes { scope, subject: issued.subject, host, more, ..known };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else { return Ok(tokens) };
         let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));
@@ -383,9 +385,18 @@ impl Provider for OAuth2 {
         let response = sender.send(request).await?;
         let known = grant.attributes(requested);
         let issued = self.tokens(sender, &response, known, grant.invalid_grant_class());
-        let is_poll = matches!(grant, Grant::DeviceCode(_));
-        let failure = |failed| if is_poll { device_code::of_poll(failed) } else { failed };
-        issued.map(Issued::Tokens).map_err(failure)
+        let mut tokens = issued.map_err(|failed| match grant {
+            Grant::DeviceCode(_) => device_code::of_poll(failed),
+            Grant::TokenExchange(_) => token_exchange::of_exchange(failed),
+            Grant::Password(_)
+            | Grant::ClientCredentials(_)
+            | Grant::AuthorizationCode(_)
+            | Grant::JwtBearer(_) => failed,
+        })?;
+        if matches!(grant, Grant::TokenExchange(_)) {
+            tokens.attributes.issued_token_type = Self::issued_token_type(&response);
+        }
+        Ok(Issued::Tokens(tokens))
     }
 
     async fn refresh(
@@ -443,7 +454,9 @@ impl Provider for OAuth2 {
         let host = issued.host.or_else(|| known.host.clone());
         let mut more = known.more.clone();
         more.extend(issued.more);
-        Ok(Attributes { scope: issued.scope, subject, host, more })
+        let issued_token_type =
+            issued.issued_token_type.or_else(|| known.issued_token_type.clone());
+        Ok(Attributes { scope: issued.scope, subject, host, issued_token_type, more })
     }
 
     /// The endpoints at the host that the session's redirect or response named.

@@ -76,6 +76,7 @@ mod store_model;
 #[path = "../support/store_statements.rs"]
 mod store_statements;
 mod support;
+mod token_exchanges;
 mod types;
 mod wrappers;
 mod wrong_usages;

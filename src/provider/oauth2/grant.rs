@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::attributes::Attributes;
 use super::jwt_bearer::JwtBearer;
 use super::settings::TokenRequest;
+use super::token_exchange::TokenExchange;
 use super::{FailureClass, OAuth2};
 use crate::error::{Refusal, Result};
 use crate::provider::UnattendedGrant;
@@ -70,6 +71,8 @@ pub enum Grant {
     DeviceCode(DeviceCode),
     /// The JWT of a service account (RFC 7523 section 2.1).
     JwtBearer(JwtBearer),
+    /// Another token (RFC 8693).
+    TokenExchange(TokenExchange),
 }
 
 /// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept this grant
@@ -252,12 +255,21 @@ impl From<JwtBearer> for Grant {
 
 impl UnattendedGrant<OAuth2> for JwtBearer {}
 
+impl From<TokenExchange> for Grant {
+    fn from(grant: TokenExchange) -> Self {
+        Self::TokenExchange(grant)
+    }
+}
+
 impl Grant {
     /// Whether the token request names the scope: not with a code, which has the scope of its
     /// authorization request.
     pub(super) fn names_scope(&self) -> bool {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) | Self::JwtBearer(_) => true,
+            Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_) => true,
             Self::AuthorizationCode(_) | Self::DeviceCode(_) => false,
         }
     }
@@ -271,6 +283,7 @@ impl Grant {
             Self::AuthorizationCode(grant) => grant.scope.as_deref(),
             Self::DeviceCode(grant) => grant.scope.as_deref(),
             Self::JwtBearer(grant) => grant.scope.as_deref().or(general),
+            Self::TokenExchange(grant) => grant.scope.as_deref().or(general),
         }
     }
 
@@ -281,7 +294,8 @@ impl Grant {
             Self::Password(_)
             | Self::ClientCredentials(_)
             | Self::DeviceCode(_)
-            | Self::JwtBearer(_) => None,
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_) => None,
         }
     }
 
@@ -296,7 +310,8 @@ impl Grant {
             Self::Password(_)
             | Self::ClientCredentials(_)
             | Self::DeviceCode(_)
-            | Self::JwtBearer(_) => Attributes { scope, ..Attributes::default() },
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_) => Attributes { scope, ..Attributes::default() },
         }
     }
 
@@ -308,7 +323,8 @@ impl Grant {
             Self::Password(_)
             | Self::ClientCredentials(_)
             | Self::DeviceCode(_)
-            | Self::JwtBearer(_) => false,
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_) => false,
         }
     }
 
@@ -349,6 +365,11 @@ impl Grant {
                 fields.extend(verifier.map(|verifier| ("code_verifier", verifier)));
                 fields
             }
+            Self::TokenExchange(grant) => {
+                let mut fields = vec![grant_type];
+                fields.extend(grant.fields());
+                fields
+            }
             Self::DeviceCode(grant) => {
                 vec![grant_type, ("device_code", grant.code.expose_secret())]
             }
@@ -363,6 +384,7 @@ impl Grant {
             Self::AuthorizationCode(_) => (&words.authorization_code, "authorization_code"),
             Self::DeviceCode(_) => return DEVICE_CODE,
             Self::JwtBearer(_) => return JWT_BEARER,
+            Self::TokenExchange(_) => return TOKEN_EXCHANGE,
         };
         own.as_deref().unwrap_or(standard)
     }
@@ -371,7 +393,9 @@ impl Grant {
     pub(super) fn invalid_grant_class(&self) -> FailureClass {
         FailureClass::Refused(match self {
             Self::Password(_) => Refusal::WrongCredentials,
-            Self::AuthorizationCode(_) | Self::DeviceCode(_) => Refusal::GrantExpired,
+            Self::AuthorizationCode(_) | Self::DeviceCode(_) | Self::TokenExchange(_) => {
+                Refusal::GrantExpired
+            }
             Self::ClientCredentials(_) | Self::JwtBearer(_) => Refusal::Other,
         })
     }
@@ -382,3 +406,6 @@ const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// RFC 7523 section 2.1.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// RFC 8693 section 2.1.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";

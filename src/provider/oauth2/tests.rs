@@ -12,6 +12,7 @@ mod responses;
 mod revocation;
 mod session_hosts;
 mod settings_as_data;
+mod token_exchange;
 mod token_places;
 mod token_responses;
 mod unusable_responses;

@@ -37,6 +37,8 @@ pub enum Endpoint {
     DeviceCode,
     /// `POST /token` with a JWT as the grant.
     JwtBearer,
+    /// `POST /token` with another token as the grant.
+    TokenExchange,
     /// `GET /userinfo`.
     UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
@@ -78,6 +80,7 @@ impl Endpoint {
             | Self::AuthorizationCode
             | Self::DeviceCode
             | Self::JwtBearer
+            | Self::TokenExchange
             | Self::RefreshToken
             | Self::IssueByFactors
             | Self::IssueByKey
@@ -183,6 +186,7 @@ impl Counts {
             | Endpoint::DeviceAuthorization
             | Endpoint::DeviceCode
             | Endpoint::JwtBearer
+            | Endpoint::TokenExchange
             | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
@@ -221,6 +225,7 @@ impl Counts {
             | Endpoint::DeviceAuthorization
             | Endpoint::DeviceCode
             | Endpoint::JwtBearer
+            | Endpoint::TokenExchange
             | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey

@@ -24,7 +24,7 @@ use super::serve::serve;
 ///
 /// | endpoint | standard |
 /// |---|---|
-/// | `POST /token`, with the grants `password`, `client_credentials`, `authorization_code` (with PKCE), `refresh_token`, and JWTs of the clients that have a key | RFC 6749, RFC 7636, RFC 7523 |
+/// | `POST /token`, with the grants `password`, `client_credentials`, `authorization_code` (with PKCE), `refresh_token`, JWTs of the clients that have a key, and exchanges of access tokens | RFC 6749, RFC 7636, RFC 7523, RFC 8693 |
 /// | `POST /revoke` | RFC 7009 |
 /// | `POST /introspect` | RFC 7662 |
 /// | `GET /.well-known/oauth-authorization-server` | RFC 8414 |

@@ -19,6 +19,7 @@ use crate::testing::fake_auth_server::server_state::ServerState;
 
 mod authorize;
 mod device_logins;
+mod exchanged_tokens;
 mod pushed_parameters;
 mod shaped_request;
 mod token_response;
@@ -89,6 +90,7 @@ impl OAuth2Server {
             Some(GrantType::AuthorizationCode) => Endpoint::AuthorizationCode,
             Some(GrantType::DeviceCode) => Endpoint::DeviceCode,
             Some(GrantType::JwtBearer) => Endpoint::JwtBearer,
+            Some(GrantType::TokenExchange) => Endpoint::TokenExchange,
             Some(GrantType::RefreshToken) => Endpoint::RefreshToken,
             None => Endpoint::Token,
         };
@@ -118,6 +120,13 @@ impl OAuth2Server {
             }
             GrantType::ClientCredentials | GrantType::JwtBearer => {
                 server.authority.grant(Holder { user: None, client, scope }, now)
+            }
+            GrantType::TokenExchange => {
+                let issued = exchanged_tokens::issue(&mut server.authority, &request, client, now)?;
+                let response = token_response::of(&self.shape, issued, &server.expires_in);
+                return Ok(
+                    response.with_member("issued_token_type", exchanged_tokens::ACCESS_TOKEN)
+                );
             }
             GrantType::AuthorizationCode => {
                 let redemption = redemption(&request, &client, scope.as_deref())?;
@@ -193,7 +202,8 @@ impl OAuth2Server {
                     "authorization_code",
                     "refresh_token",
                     "urn:ietf:params:oauth:grant-type:device_code",
-                    "urn:ietf:params:oauth:grant-type:jwt-bearer"
+                    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+                    "urn:ietf:params:oauth:grant-type:token-exchange"
                 ]),
             ),
             (

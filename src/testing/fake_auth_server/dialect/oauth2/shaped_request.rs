@@ -24,6 +24,8 @@ pub(super) enum GrantType {
     DeviceCode,
     /// RFC 7523 section 2.1.
     JwtBearer,
+    /// RFC 8693 section 2.1.
+    TokenExchange,
     RefreshToken,
 }
 
@@ -77,6 +79,7 @@ impl<'a> ShapedRequest<'a> {
         let extension = match word {
             "urn:ietf:params:oauth:grant-type:device_code" => Some(GrantType::DeviceCode),
             "urn:ietf:params:oauth:grant-type:jwt-bearer" => Some(GrantType::JwtBearer),
+            "urn:ietf:params:oauth:grant-type:token-exchange" => Some(GrantType::TokenExchange),
             _ => None,
         };
         if let Some(extension) = extension {
