@@ -33,9 +33,9 @@ use crate::secret::Secret;
 /// The opaque text that the next step of a login needs: letters, digits, `-`, `_` and one full
 /// stop. It needs no encoding in a cookie, a form field or a URL.
 ///
-/// Give a ticket only to the browser that began the login, and pass it back unchanged. It is a
-/// secret: there is no `Display` and no `Serialize`, `Debug` prints nothing of it, and dropping the
-/// last clone overwrites it.
+/// Give a ticket only to the browser that began the login, and pass it back unchanged. The ticket of a
+/// login on another device stays in the backend. A ticket is a secret: there is no `Display` and no
+/// `Serialize`, `Debug` prints nothing of it, and dropping the last clone overwrites it.
 ///
 /// ```
 /// use session_warden::ticket::Ticket;

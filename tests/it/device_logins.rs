@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use session_warden::clock::Clock;
 use session_warden::error::Result;
-use session_warden::policy::Policy;
+use session_warden::policy::{DEVICE_POLL_FLOOR, Policy};
 use session_warden::provider::oauth2::{Attributes, DeviceOptions, OAuth2};
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::session::DeviceLogin;
@@ -165,6 +165,17 @@ async fn the_server_says_how_often_it_is_polled_and_slow_down_holds_for_good() {
         assert!((expected - SECOND..expected + 5 * SECOND).contains(&took), "{polls}: {took:?}");
     }
     fixture.was_polled_in_turn();
+}
+
+#[tokio::test]
+async fn a_server_that_names_no_pause_at_all_is_polled_once_a_second() {
+    let fixture = DeviceFixture::new(every(Duration::ZERO)).await;
+    let login = fixture.begin().await;
+    let _polling = poll(&fixture.sessions, &login.ticket);
+    for polls in 1..4 {
+        let took = fixture.until_polls(polls).await;
+        assert!(took >= DEVICE_POLL_FLOOR - Duration::from_millis(200), "{polls}: {took:?}");
+    }
 }
 
 #[tokio::test]

@@ -113,7 +113,8 @@ async fn a_token_that_is_not_valid_is_refused_and_leaves_the_former_session() {
     assert!(!format!("{refused:?} {refused}").contains("canary"));
     assert_eq!(session.permission_token().await.unwrap().epoch(), 1);
     let actor = fixture.grant().actor_token("canary-actor", TokenType::AccessToken);
-    assert!(session.establish(actor).await.is_err());
+    let refused = session.establish(actor).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused(Refusal::Other));
     let actor = fixture.grant().actor_token(fixture.user.expose_secret(), TokenType::AccessToken);
     let _ = session.establish(actor).await.unwrap();
     assert_eq!(session.permission_token().await.unwrap().epoch(), 2);
