@@ -114,6 +114,17 @@ async fn nobody_polls_while_the_store_takes_no_claim() {
 }
 
 #[tokio::test]
+async fn a_store_that_panics_at_the_claim_of_a_login_is_asked_again() {
+    let fixture = DeviceFixture::new(FakeServerShape::default()).await;
+    let login = fixture.begin().await;
+    fixture.approve(&login);
+    fixture.faults.panic_next(StoreCall::ClaimLogin, 2);
+    ended(&fixture.clock, poll(&fixture.sessions, &login.ticket)).await.unwrap();
+    assert!(fixture.faults.count(StoreCall::ClaimLogin) > 2);
+    fixture.was_polled_in_turn();
+}
+
+#[tokio::test]
 async fn a_login_does_not_begin_without_its_store() {
     let fixture = DeviceFixture::new(FakeServerShape::default()).await;
     fixture.faults.fail_next(StoreCall::Load, 1);
