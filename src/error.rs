@@ -401,6 +401,10 @@ pub enum Refusal {
     NotPermitted,
     /// The redirect's state does not belong to the login.
     LoginStateMismatch,
+    /// The user has not approved the login on the other device yet.
+    /// [`finish_device_login`](crate::Session::finish_device_login) goes on after it; only a backend
+    /// that polls with a grant of its own gets this error.
+    LoginPending,
     /// A redirect or a response named a host that the settings do not allow. Nothing was sent to
     /// it. See [`SessionHost`](crate::provider::oauth2::SessionHost).
     HostNotAllowed,
@@ -426,6 +430,7 @@ impl fmt::Display for Refusal {
             Self::LoginStateMismatch => {
                 "the redirect belongs to another login, so begin the login again"
             }
+            Self::LoginPending => "the user has not approved the login yet",
             Self::HostNotAllowed => "the server named a host that the settings do not allow",
             Self::ClockSkew => {
                 "this machine's clock differs too much from the server's, so set the clock"
@@ -496,6 +501,7 @@ mod tests {
             Refusal::UnknownSubject,
             Refusal::NotPermitted,
             Refusal::LoginStateMismatch,
+            Refusal::LoginPending,
             Refusal::HostNotAllowed,
             Refusal::ClockSkew,
             Refusal::Other,

@@ -13,6 +13,7 @@ pub(crate) mod binding;
 #[cfg(feature = "circle")]
 pub mod circle;
 mod completion;
+mod device_authorization;
 pub(crate) mod erased;
 mod exchange_error;
 #[cfg(feature = "extra-horizon")]
@@ -44,6 +45,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use self::device_authorization::{DeviceAuthorization, DeviceCodes};
 pub(crate) use self::exchange_error::Exchanged;
 pub use self::exchange_error::{ExchangeError, FailureClass};
 pub use self::http_sender::HttpSender;

@@ -21,6 +21,7 @@ mod api_request;
 mod api_response;
 mod call;
 pub(crate) mod context;
+pub(crate) mod device_login;
 pub(crate) mod dispatch;
 pub(crate) mod exchange;
 pub(crate) mod forget;
@@ -36,6 +37,7 @@ mod mark_lost;
 pub(crate) mod message;
 mod outcome;
 pub(crate) mod paused_scopes;
+mod poll_claim;
 pub(crate) mod registry;
 pub(crate) mod schedule;
 pub(crate) mod session_actor;
@@ -53,6 +55,7 @@ use std::sync::{Arc, OnceLock};
 
 use tracing::Span;
 
+pub use self::device_login::DeviceLogin;
 use self::dispatch::{Dispatcher, SlotRef};
 use self::job::Job;
 pub use self::list::Filter;
@@ -342,10 +345,20 @@ impl<P: Provider> Session<P> {
     /// If you drop the call while the grant is queued, the grant is not sent. Once its
     /// exchange has begun, it goes on, and its session counts.
     pub async fn establish(&self, grant: impl Into<P::Grant>) -> Result<Establishment<P>> {
-        let grant: P::Grant = grant.into();
+        self.exchange_grant(grant.into(), None).await
+    }
+
+    /// Exchanges a grant, unless the session has a later epoch than this: then nothing is sent, and
+    /// the error is `Superseded`.
+    async fn exchange_grant(
+        &self,
+        grant: P::Grant,
+        last_epoch: Option<u64>,
+    ) -> Result<Establishment<P>> {
         let slot = self.obtain()?;
         let caller_span = Span::current();
-        let job = |reply, _| Job::Establish { grant: Box::new(grant), reply, caller_span };
+        let grant = Box::new(grant);
+        let job = |reply, _| Job::Establish { grant, last_epoch, reply, caller_span };
         match self.dispatcher.run_job(&slot, job).await? {
             EstablishReply::Active(credentials) => {
                 self.typed(&credentials).map(|tokens| Establishment::Active(tokens.attributes))

@@ -18,6 +18,7 @@ mod copy_store;
 mod decide;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod encoding;
+mod login_claim;
 mod measured;
 mod memory;
 mod pages;
@@ -49,6 +50,7 @@ pub use self::copy_store::{
     CopyError, CopyOptions, CopyProblem, CopyReport, CopySide, NotCopied, copy_store,
 };
 pub use self::decide::{Decision, Found, Write, decide};
+pub use self::login_claim::{LoginClaim, LoginId, LoginOutcome};
 pub(crate) use self::measured::MeasuredStore;
 pub use self::memory::MemoryStore;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -464,6 +466,21 @@ pub trait Store: Send + Sync + 'static {
         _after: Option<&ClientKey>,
         _limit: usize,
     ) -> StoreResult<Option<ClientPage>> {
+        Ok(None)
+    }
+
+    /// Claims a login for which a process polls the server (RFC 8628), renews that claim or ends it.
+    /// Returns `None` if the store keeps no such claims: then several processes with one ticket may
+    /// poll at the same time. A wrapper must pass the call on. See the example of [`LoginClaim`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the claim was not written, or may have been written.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and sent again.
+    async fn claim_login(&self, _claim: &LoginClaim) -> StoreResult<Option<LoginOutcome>> {
         Ok(None)
     }
 }

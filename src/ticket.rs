@@ -33,9 +33,9 @@ use crate::secret::Secret;
 /// The opaque text that the next step of a login needs: letters, digits, `-`, `_` and one full
 /// stop. It needs no encoding in a cookie, a form field or a URL.
 ///
-/// Give a ticket only to the browser that began the login, and pass it back unchanged. It is a
-/// secret: there is no `Display` and no `Serialize`, `Debug` prints nothing of it, and dropping the
-/// last clone overwrites it.
+/// Give a ticket only to the browser that began the login, and pass it back unchanged. The ticket of a
+/// login on another device stays in the backend. A ticket is a secret: there is no `Display` and no
+/// `Serialize`, `Debug` prints nothing of it, and dropping the last clone overwrites it.
 ///
 /// ```
 /// use session_warden::ticket::Ticket;
@@ -115,6 +115,8 @@ pub(crate) enum Purpose {
     Login,
     /// The answer to a challenge.
     Challenge,
+    /// The end of a login on another device.
+    DeviceLogin,
 }
 
 /// The random id of a ticket.
@@ -273,11 +275,13 @@ impl Purpose {
         match self {
             Self::Login => 1,
             Self::Challenge => 2,
+            Self::DeviceLogin => 3,
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Login, Self::Challenge].into_iter().find(|purpose| purpose.byte() == byte)
+        let all = [Self::Login, Self::Challenge, Self::DeviceLogin];
+        all.into_iter().find(|purpose| purpose.byte() == byte)
     }
 
     /// Gives each purpose a key of its own.
@@ -285,6 +289,7 @@ impl Purpose {
         match self {
             Self::Login => "ticket: login",
             Self::Challenge => "ticket: challenge",
+            Self::DeviceLogin => "ticket: device login",
         }
     }
 }

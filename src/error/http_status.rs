@@ -53,6 +53,7 @@ impl Refusal {
             | Self::GrantExpired
             | Self::UnknownSubject
             | Self::LoginStateMismatch
+            | Self::LoginPending
             | Self::HostNotAllowed
             | Self::Other => StatusCode::UNAUTHORIZED,
         }

@@ -2,6 +2,26 @@
 
 use std::time::Duration;
 
+/// The pause between two polls for a login on another device, if the server names none. Defaults to
+/// 5 s, as RFC 8628 section 3.2 says.
+pub const DEVICE_POLL: Duration = Duration::from_secs(5);
+
+/// The shortest pause between two such polls, whatever the server says. Defaults to 1 s, because a
+/// user does not notice a second.
+pub const DEVICE_POLL_FLOOR: Duration = Duration::from_secs(1);
+
+/// By how much that pause grows each time the server answers `slow_down`. Defaults to 5 s, as RFC 8628
+/// section 3.5 says.
+pub const DEVICE_SLOW_DOWN: Duration = Duration::from_secs(5);
+
+/// While the server does not respond to polls, the pause doubles each time, up to this. Defaults to
+/// 1 min: a server that is up again is asked soon, while the user still waits.
+pub const DEVICE_POLL_CAP: Duration = Duration::from_secs(60);
+
+/// The ticket of a login on another device is valid for no longer than this, even if the server's
+/// code is. Defaults to 1 h, because servers give a user 5 to 30 min.
+pub const DEVICE_LOGIN_TTL: Duration = Duration::from_secs(3600);
+
 /// A token whose stated lifetime is shorter than this counts as valid for this long: servers send
 /// 0, negative values or values in the wrong unit, and a new token must be used at least once. A
 /// token that expired before its response arrived counts as valid for this long from the arrival.
@@ -261,7 +281,7 @@ pub const USED_TICKETS_PER_TENANT: usize = 1024;
 pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
 
 /// How long the JWT is valid by which a client of `provider::oauth2` authenticates with
-/// `private_key_jwt`. Defaults to 1 min: each request has a new one and arrives within seconds, and
+/// `private_key_jwt`, or which is the grant of a service account. Defaults to 1 min: each request has a new one and arrives within seconds, and
 /// the rest is for clocks that differ.
 pub const CLIENT_ASSERTION_LIFE: Duration = Duration::from_secs(60);
 

@@ -217,7 +217,7 @@ impl ExchangeError {
 
     /// The same for a request that has changed nothing of the session, even if the server processed
     /// it and the response was lost: then nothing is in doubt, and the request may be sent again.
-    pub(super) fn nothing_in_doubt(self) -> Self {
+    pub(crate) fn nothing_in_doubt(self) -> Self {
         match self.class {
             FailureClass::Ambiguous => Self { class: FailureClass::NotProcessed, ..self },
             FailureClass::NotSent

@@ -5,13 +5,16 @@ mod attributes;
 mod authentication;
 mod builder;
 mod client_assertion;
+mod device_code;
 mod discovery;
 mod ecdsa_signature;
 mod from_settings;
 mod grant;
+mod jwt_bearer;
 mod metadata;
 mod operation;
 mod presets;
+mod pushed_request;
 mod reclassify;
 mod redirect_login;
 mod request;
@@ -21,6 +24,7 @@ mod session_host;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod token_exchange;
 mod vendor_builder;
 
 use std::convert::Infallible;
@@ -32,8 +36,10 @@ use url::Url;
 
 pub use self::attributes::Attributes;
 use self::authentication::Authentication;
+pub use self::device_code::DeviceOptions;
 use self::discovery::{Endpoints, Issuer, OptionalEndpoints};
-pub use self::grant::{AuthorizationCode, ClientCredentials, Grant, Password};
+pub use self::grant::{AuthorizationCode, ClientCredentials, DeviceCode, Grant, Password};
+pub use self::jwt_bearer::JwtBearer;
 use self::metadata::Metadata;
 pub use self::operation::{Introspect, Introspection, RevokeAccessToken, UserInfo};
 pub use self::presets::Preset;
@@ -42,10 +48,11 @@ use self::response::{Expires, IssuedTokens};
 use self::response_rules::revoked;
 pub use self::settings::{
     AuthorizationRequest, AuthorizationResponse, ClientAuthentication, CredentialHeaders,
-    DeadTokenRule, ErrorClass, ErrorRule, GrantTypes, JsonScalar, LifetimeUnit, OAuth2Settings,
-    ParameterValue, Parameters, Pkce, PrivateKeyJwt, RefreshDue, RefreshRequest, RequestBody,
-    SessionHost, SigningAlgorithm, TokenRequest, TokenResponse,
+    DeadTokenRule, ErrorClass, ErrorRule, GrantTypes, JsonScalar, JwtAssertion, LifetimeUnit,
+    OAuth2Settings, ParameterValue, Parameters, Pkce, PrivateKeyJwt, RefreshDue, RefreshRequest,
+    RequestBody, SessionHost, SigningAlgorithm, TokenRequest, TokenResponse,
 };
+pub use self::token_exchange::{TokenExchange, TokenType};
 use super::{
     ExchangeError, Exchanged, FailureClass, HttpSender, IdentityChanged, Issued, Provider,
     Rejection, RevocationReach, Revoked, Rotation, bearer, http_message,
@@ -108,6 +115,8 @@ pub struct OAuth2 {
     token_request: TokenRequest,
     refresh_request: RefreshRequest,
     authorization_request: AuthorizationRequest,
+    /// Whether the parameters of each login are pushed to the server first.
+    pushes_logins: bool,
     authorization_response: AuthorizationResponse,
     token_response: TokenResponse,
     error_rules: Vec<ErrorRule>,
@@ -117,6 +126,9 @@ pub struct OAuth2 {
     revocation_reach: RevocationReach,
     ends_access_tokens: bool,
     auto_renew: bool,
+    /// The grant with which sessions obtain their tokens by themselves, in place of client
+    /// credentials.
+    service_account: Option<JwtBearer>,
     refresh_lifetime: Option<Duration>,
     api_origins: Vec<String>,
 }
@@ -140,8 +152,8 @@ impl OAuth2 {
     pub fn new(token_endpoint: &str, client_id: &str) -> Result<Self> {
         let token = http_message::endpoint(token_endpoint)?;
         let authority = token.clone();
-        let endpoints =
-            Endpoints { token, optional: OptionalEndpoints::default(), names_issuer: false };
+        let optional = OptionalEndpoints::default();
+        let endpoints = Endpoints { token, optional, names_issuer: false, requires_pushed: false };
         Self::at(Server::Known(Arc::new(endpoints)), authority, client_id)
     }
 
@@ -191,6 +203,7 @@ impl OAuth2 {
             token_request: TokenRequest::default(),
             refresh_request: RefreshRequest::default(),
             authorization_request: AuthorizationRequest::default(),
+            pushes_logins: false,
             authorization_response: AuthorizationResponse::default(),
             token_response: TokenResponse::default(),
             error_rules: Vec::new(),
@@ -200,6 +213,7 @@ impl OAuth2 {
             revocation_reach: RevocationReach::Unknown,
             ends_access_tokens: false,
             auto_renew: false,
+            service_account: None,
             refresh_lifetime: None,
             api_origins: Vec::new(),
         })
@@ -266,9 +280,9 @@ impl OAuth2 {
         });
         let is_refresh = invalid_grant == FailureClass::Rejected;
         let host = self.named_host(sender, response, is_refresh)?.or(known.host);
-        let mut more = known.more;
+        let mut more = known.more.clone();
         more.extend(self.kept_members(response));
-        let attributes = Attributes { scope, subject: issued.subject, host, more };
+        let attributes = Attributes { scope, subject: issued.subject, host, more, ..known };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);
         let Some(refresh) = issued.refresh_token else { return Ok(tokens) };
         let ends = issued.refresh_expires_in.or(lifetime).map(|seconds| sender.expires_in(seconds));
@@ -321,9 +335,9 @@ impl Provider for OAuth2 {
     /// The token endpoint or the issuer, and the endpoints of the settings.
     fn configured_urls(&self) -> Vec<Url> {
         let optional = &self.optional;
-        let browsers = optional.authorization.iter();
+        let logins = optional.authorization.iter().chain(&optional.pushed).chain(&optional.device);
         let tokens = optional.receiving_tokens().chain([&self.authority]);
-        tokens.chain(browsers).cloned().collect()
+        tokens.chain(logins).cloned().collect()
     }
 
     fn client_id(&self) -> &str {
@@ -363,11 +377,26 @@ impl Provider for OAuth2 {
         let sent = self.token_request.scope.unwrap_or_else(|| grant.names_scope());
         let requested = grant.requested_scope(self.scope.as_deref());
         let scope = requested.filter(|_| sent).map(|scope| self.wire_scope(scope));
+        let assertion = grant.assertion(&self.client_id, self.audience(), sender.now())?;
         let mut fields = grant.fields(&self.token_request);
+        fields.extend(assertion.as_ref().map(|jwt| ("assertion", jwt.as_str())));
         fields.extend(scope.as_deref().map(|scope| ("scope", scope)));
-        let response = sender.send(self.grant_request(&endpoint, fields)?).await?;
+        let request = self.grant_request(&endpoint, fields, grant.names_client())?;
+        let response = sender.send(request).await?;
         let known = grant.attributes(requested);
-        self.tokens(sender, &response, known, grant.invalid_grant_class()).map(Issued::Tokens)
+        let issued = self.tokens(sender, &response, known, grant.invalid_grant_class());
+        let mut tokens = issued.map_err(|failed| match grant {
+            Grant::DeviceCode(_) => device_code::of_poll(failed),
+            Grant::TokenExchange(_) => token_exchange::of_exchange(failed),
+            Grant::Password(_)
+            | Grant::ClientCredentials(_)
+            | Grant::AuthorizationCode(_)
+            | Grant::JwtBearer(_) => failed,
+        })?;
+        if matches!(grant, Grant::TokenExchange(_)) {
+            tokens.attributes.issued_token_type = Self::issued_token_type(&response);
+        }
+        Ok(Issued::Tokens(tokens))
     }
 
     async fn refresh(
@@ -425,7 +454,9 @@ impl Provider for OAuth2 {
         let host = issued.host.or_else(|| known.host.clone());
         let mut more = known.more.clone();
         more.extend(issued.more);
-        Ok(Attributes { scope: issued.scope, subject, host, more })
+        let issued_token_type =
+            issued.issued_token_type.or_else(|| known.issued_token_type.clone());
+        Ok(Attributes { scope: issued.scope, subject, host, issued_token_type, more })
     }
 
     /// The endpoints at the host that the session's redirect or response named.
@@ -436,7 +467,8 @@ impl Provider for OAuth2 {
     }
 
     fn renewal_grant(&self, _: Option<&Tokens<Attributes>>) -> Option<Grant> {
-        self.auto_renew.then(|| ClientCredentials::new().into())
+        let own = self.service_account.clone().map(Grant::from);
+        own.or_else(|| self.auto_renew.then(|| ClientCredentials::new().into()))
     }
 
     fn rejection(&self, response: &http::response::Parts, body_prefix: &[u8]) -> Rejection {

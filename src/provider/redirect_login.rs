@@ -3,14 +3,18 @@
 #[cfg(test)]
 mod arbitrary_redirects;
 
+use std::time::SystemTime;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::Provider;
+use super::{ExchangeError, HttpSender, Provider};
 use crate::error::Result;
 use crate::secret::Secret;
 
@@ -31,6 +35,38 @@ pub trait RedirectLogin: Provider {
     ///
     /// `Misconfigured` or `InvalidInput` if the URL cannot be built.
     fn login_url(&self, login: &LoginRequest<'_>, options: &Self::LoginOptions) -> Result<Url>;
+
+    /// The request that gives the parameters of the login to the server before the browser is sent
+    /// there (RFC 9126 section 2.1). If there is one, the crate sends it and calls
+    /// [`pushed_url`](Self::pushed_url) in place of [`login_url`](Self::login_url). The crate calls
+    /// this method after [`Provider::prepare`]. Defaults to None: the URL has the parameters.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured` or `InvalidInput` if the request cannot be built.
+    fn pushed_request(
+        &self,
+        login: &LoginRequest<'_>,
+        options: &Self::LoginOptions,
+    ) -> Result<Option<Request<Bytes>>> {
+        let _ = (login, options);
+        Ok(None)
+    }
+
+    /// Reads the response to [`pushed_request`](Self::pushed_request): the URL to which the backend
+    /// sends the browser, and the time until which the server accepts it. A provider that pushes
+    /// nothing need not implement it.
+    ///
+    /// # Errors
+    ///
+    /// The failure's class.
+    fn pushed_url(
+        &self,
+        sender: &HttpSender<'_>,
+        response: &Response<Bytes>,
+    ) -> std::result::Result<(Url, SystemTime), ExchangeError> {
+        Err(sender.status_error(response))
+    }
 
     /// Reads the grant from `redirect`: the URL with which the browser came back, or only its query
     /// or fragment.

@@ -61,6 +61,17 @@ impl<'a> ApiCall<'a> {
         sent.map_err(|failed| self.error_for_caller(failed))
     }
 
+    /// The same for a request that changes nothing of a session, so that it may be sent again even
+    /// if its response was lost.
+    pub(crate) async fn send_repeatable(
+        &mut self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>> {
+        let Self { context, sender, permit, .. } = self;
+        let sent = permit.while_open(&*context.clock, sender.send(request)).await;
+        sent.map_err(|failed| self.error_for_caller(failed.nothing_in_doubt()))
+    }
+
     /// The sender, which decodes responses.
     pub(crate) fn sender(&self) -> &HttpSender<'a> {
         &self.sender

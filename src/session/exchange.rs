@@ -71,6 +71,8 @@ pub(crate) struct Exchange {
     renewable: Renewable,
     /// The epoch when the exchange began; `None` if no session is known.
     known: Option<u64>,
+    /// If the session has a later epoch, the exchange sends nothing.
+    last_epoch: Option<u64>,
     /// The epoch that the exchange has claimed.
     epoch: u64,
     /// The generation from which the exchange starts.
@@ -156,6 +158,7 @@ impl Exchange {
             kind,
             renewable,
             known: (epoch > 0).then_some(epoch),
+            last_epoch: None,
             epoch,
             base,
             rotation,
@@ -174,6 +177,12 @@ impl Exchange {
         if let RequestedBy::BySchedule(scheduled_permit) = requested_by {
             (self.scheduled, self.scheduled_permit) = (true, scheduled_permit);
         }
+        self
+    }
+
+    /// Sends nothing if the session has a later epoch than this: somebody has established it since.
+    pub(crate) fn unless_later_than(mut self, last_epoch: Option<u64>) -> Self {
+        self.last_epoch = last_epoch;
         self
     }
 
@@ -247,6 +256,9 @@ impl Exchange {
         if sent.is_some_and(|held| !self.client.issued(held)) {
             return self.fails(failure::issuer_mismatch());
         }
+        if self.is_later(self.known) {
+            return End::Superseded { sent: false };
+        }
         let intent = if grant.is_some() { Intent::Establish } else { Intent::Refresh };
         let on_conflict = match self.kind {
             ExchangeKind::Grant => OnConflict::ClaimAgain,
@@ -286,6 +298,11 @@ impl Exchange {
                 (_, _) => self.failed(intent, attempt, failed, sent).await,
             },
         }
+    }
+
+    /// Whether a session of this epoch is later than the one that the exchange may replace.
+    fn is_later(&self, epoch: Option<u64>) -> bool {
+        self.last_epoch.is_some_and(|last| epoch.is_some_and(|epoch| epoch > last))
     }
 
     /// Saves the new credentials. Their lifetimes count from `from`.

@@ -15,6 +15,8 @@ use crate::token::Tokens;
 pub(crate) enum Job {
     Establish {
         grant: ErasedValue,
+        /// If the session has a later epoch, the grant is not sent.
+        last_epoch: Option<u64>,
         reply: oneshot::Sender<Result<EstablishReply, Error>>,
         caller_span: Span,
     },

@@ -12,12 +12,15 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::api_call::{ApiCall, caught};
+use super::context::Context;
 use super::dispatch::Dispatcher;
 use super::{Establishment, Session};
 use crate::client::Client;
 use crate::client::provider_entry::ProviderEntry;
+use crate::client::tenant_client::TenantClient;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
-use crate::provider::{LoginRequest, RedirectLogin};
+use crate::key::SessionId;
+use crate::provider::{LoginRequest, Provider, RedirectLogin};
 use crate::seal;
 use crate::secret::Secret;
 use crate::ticket::{Opened, Purpose, RawPayload, Ticket};
@@ -59,6 +62,9 @@ pub struct Login {
     pub url: Url,
     /// The ticket, which the browser must bring back in a cookie or a form field.
     pub ticket: Ticket,
+    /// The time by which the browser must have come to the [`url`](Self::url), by the wall clock, if
+    /// the server limits that (RFC 9126 section 2.2): often a minute. So send the browser at once.
+    pub url_expires_at: Option<SystemTime>,
     /// The time by which the login must have ended, by the wall clock.
     pub expires_at: SystemTime,
 }
@@ -94,20 +100,22 @@ impl<P: RedirectLogin> Session<P> {
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if the provider's settings are not sufficient, or if the rules of the
-    /// [`TransportConfig`](crate::transport::TransportConfig) refuse the URL; `InvalidInput` if the
-    /// options are too large for a ticket; `RetryLater` if the provider's endpoints could not be
-    /// fetched; `Capacity`, `ShuttingDown`.
+    /// `Misconfigured` if the provider's settings are not sufficient, if the rules of the
+    /// [`TransportConfig`](crate::transport::TransportConfig) refuse the URL, or if the server
+    /// refused the parameters that the provider pushed to it; `InvalidInput` if the options are too
+    /// large for a ticket; `RetryLater` if the provider's endpoints could not be fetched, or the
+    /// parameters could not be pushed; `Capacity`, `ShuttingDown`.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time, without an effect.
     pub async fn begin_login(&self, options: P::LoginOptions) -> Result<Login> {
         let context = &self.dispatcher.context;
-        let (client, provider) = self.logs_in().await?;
+        let of = self.login_client().await?;
         let (state, verifier) = (random()?, random()?);
         let request = LoginRequest::new(&state, &verifier);
-        let url = caught(|| provider.login_url(&request, &options))?;
+        let (url, url_expires_at) = self.login_url(&of, &request, &options).await?;
+        let LoginClient { client, .. } = of;
         client.check_shown(&url).map_err(|error| error.of_session(&self.id))?;
         let expires_at = context.now().wall + context.policy.login_ttl;
         let (authority, client) =
@@ -115,7 +123,29 @@ impl<P: RedirectLogin> Session<P> {
         let begun = Begun { state, verifier, authority, client, options };
         let tickets = &context.resources.tickets;
         let ticket = tickets.issue(Purpose::Login, &self.id, expires_at, &begun)?;
-        Ok(Login { url, ticket, expires_at })
+        Ok(Login { url, ticket, url_expires_at, expires_at })
+    }
+
+    /// The URL of a login, and the time by which the browser must have come to it, if that is
+    /// limited. Sends the parameters to the server first, if the provider wants that.
+    async fn login_url(
+        &self,
+        of: &LoginClient<P>,
+        request: &LoginRequest<'_>,
+        options: &P::LoginOptions,
+    ) -> Result<(Url, Option<SystemTime>)> {
+        let provider = &of.provider;
+        let mut call = of.prepared(&self.dispatcher.context, &self.id).await?;
+        let Some(pushed) = caught(|| provider.pushed_request(request, options))? else {
+            return Ok((caught(|| provider.login_url(request, options))?, None));
+        };
+        let sent = call.send_repeatable(pushed).await;
+        let response = sent.map_err(|error| error.of_session(&self.id))?;
+        let (url, expires_at) = caught(|| Ok(provider.pushed_url(call.sender(), &response)))?
+            .map_err(|failed| {
+                call.error_for_caller(failed.nothing_in_doubt()).of_session(&self.id)
+            })?;
+        Ok((url, Some(expires_at)))
     }
 
     /// Finishes a login of this session, which this process has begun or another one with the same
@@ -144,7 +174,10 @@ impl<P: RedirectLogin> Session<P> {
     async fn finish(&self, opened: Opened<RawPayload>, redirect: &str) -> Result<Establishment<P>> {
         let context = &self.dispatcher.context;
         let opened = opened.read::<Begun<P::LoginOptions>>()?;
-        let (client, provider) = self.logs_in().await?;
+        let of = self.login_client().await?;
+        // The grant is an exchange and gets a permit of its own.
+        drop(of.prepared(context, &self.id).await?);
+        let LoginClient { client, provider, .. } = of;
         let begun = &opened.payload;
         if begun.authority != client.bound_to() || begun.client != client.provider.client() {
             return Err(Error::new(ErrorKind::InvalidInput).about(
@@ -166,9 +199,29 @@ impl<P: RedirectLogin> Session<P> {
         }
         established
     }
+}
 
-    /// The client for logins, after it has fetched its endpoints.
-    async fn logs_in(&self) -> Result<(Arc<Client>, Arc<P>)> {
+/// The provider of a login.
+pub(super) struct LoginClient<P> {
+    tenant_client: Arc<TenantClient>,
+    pub(super) client: Arc<Client>,
+    pub(super) provider: Arc<P>,
+}
+
+impl<P> LoginClient<P> {
+    /// A call to the server, after the client has fetched its endpoints.
+    pub(super) async fn prepared<'a>(
+        &'a self,
+        context: &'a Context,
+        id: &'a SessionId,
+    ) -> Result<ApiCall<'a>> {
+        let call = ApiCall::begin(context, &self.tenant_client, &self.client, Some(id)).await;
+        call.map_err(|error| error.of_session(id))
+    }
+}
+
+impl<P: Provider> Session<P> {
+    pub(super) async fn login_client(&self) -> Result<LoginClient<P>> {
         let context = &self.dispatcher.context;
         if context.tasks.is_closing() {
             return Err(context.tasks.refusal().of_session(&self.id));
@@ -177,10 +230,7 @@ impl<P: RedirectLogin> Session<P> {
         let client =
             context.resolve(&tenant_client).await.map_err(|error| error.of_session(&self.id))?;
         let provider = client.typed::<P>().map_err(|error| error.of_session(&self.id))?;
-        // Only to let the provider prepare: the grant is an exchange and gets its own permit.
-        let call = ApiCall::begin(context, &tenant_client, &client, Some(&self.id)).await;
-        drop(call.map_err(|error| error.of_session(&self.id))?);
-        Ok((client, provider))
+        Ok(LoginClient { tenant_client, client, provider })
     }
 }
 

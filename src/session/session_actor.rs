@@ -102,12 +102,13 @@ impl SessionRunner {
                 (Ok(_), Job::Close { reply, task_guard, caller_span }) => {
                     self.close(Caller::Close(reply), task_guard, caller_span)
                 }
-                (Ok(client), Job::Establish { grant, reply, caller_span }) => {
+                (Ok(client), Job::Establish { grant, last_epoch, reply, caller_span }) => {
                     if let Err(paused) = self.context.paused.check(slot.id()) {
                         Caller::Grant(reply).refuse(paused);
                         continue;
                     }
-                    caller_span.in_scope(|| self.establish(client, grant, Caller::Grant(reply)));
+                    let caller = Caller::Grant(reply);
+                    caller_span.in_scope(|| self.establish(client, (grant, last_epoch), caller));
                 }
                 (Ok(client), Job::Adopt { tokens, take, reply }) => {
                     self.adopt(client, tokens, take, Caller::Adoption(reply));
@@ -116,7 +117,12 @@ impl SessionRunner {
         }
     }
 
-    fn establish(&self, client: Arc<Client>, grant: ErasedValue, caller: Caller) {
+    fn establish(
+        &self,
+        client: Arc<Client>,
+        (grant, last_epoch): (ErasedValue, Option<u64>),
+        caller: Caller,
+    ) {
         let Self { context, slot, .. } = self;
         // The task guard before the step: a shutdown must wait for every exchange that has started.
         let Some(task_guard) = context.tasks.enter() else {
@@ -127,6 +133,7 @@ impl SessionRunner {
         match context.begin(slot, Start::Establish) {
             Some(sender) => {
                 let exchange = self.exchange(client, caller, (sender, task_guard));
+                let exchange = exchange.unless_later_than(last_epoch);
                 context.tasks.spawn(exchange.run(Payload::Grant(grant)));
             }
             None => caller.refuse(slot.unbegun(ErrorKind::Superseded)),

@@ -115,5 +115,10 @@ pub(super) fn encode_duration(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// A negative one is none at all.
+pub(super) fn decode_duration(nanos: i64) -> Duration {
+    Duration::from_nanos(nanos.try_into().unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests;

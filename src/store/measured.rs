@@ -7,8 +7,9 @@ use async_trait::async_trait;
 
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
-    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    ListPage, LoginClaim, LoginOutcome, Outcome, Owner, Pauses, Presence, RecordFilter,
+    RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError, StoreErrorKind,
+    StoreResult, Stored,
 };
 use crate::clock::{BootTime, Clock};
 use crate::key::{PauseScope, ProviderName, SessionId};
@@ -237,5 +238,9 @@ impl Store for MeasuredStore {
         limit: usize,
     ) -> StoreResult<Option<ClientPage>> {
         self.measured("clients", self.store.clients(after, limit)).await
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> StoreResult<Option<LoginOutcome>> {
+        self.measured("claim_login", self.store.claim_login(claim)).await
     }
 }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::decide::{Decision, Found, Write, decide};
+use super::login_claim::{LoginClaim, LoginId, LoginOutcome, LoginRow, decide_login};
 use super::pages::{
     Change, Changes, Cursor, Due, DuePage, Ended, Listed, News, Pauses, RecordFilter, RemovedEnded,
 };
@@ -82,6 +83,7 @@ struct Tables {
     holders: BTreeSet<Owner>,
     clients: BTreeMap<ClientKey, SharedClient>,
     paused: BTreeSet<PauseScope>,
+    logins: BTreeMap<LoginId, LoginRow>,
     /// The newest changes. The last one has the number `newest`.
     news: VecDeque<News>,
     newest: u64,
@@ -229,6 +231,17 @@ impl Store for MemoryStore {
     ) -> StoreResult<Option<ClientPage>> {
         let now = self.now();
         Ok(Some(self.tables.lock().clients_after(after, limit, now)))
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> StoreResult<Option<LoginOutcome>> {
+        let now = self.now().wall;
+        let logins = &mut self.tables.lock().logins;
+        let (outcome, row) = decide_login(logins.get(&claim.login).copied(), claim, now);
+        if let Some(row) = row {
+            logins.retain(|_, row| !row.is_over(now));
+            logins.insert(claim.login, row);
+        }
+        Ok(Some(outcome))
     }
 }
 

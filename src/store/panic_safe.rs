@@ -9,8 +9,9 @@ use async_trait::async_trait;
 
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
-    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    ListPage, LoginClaim, LoginOutcome, Outcome, Owner, Pauses, Presence, RecordFilter,
+    RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError, StoreErrorKind,
+    StoreResult, Stored,
 };
 use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -132,5 +133,9 @@ impl Store for PanicSafeStore {
         limit: usize,
     ) -> StoreResult<Option<ClientPage>> {
         catch(async { self.0.clients(after, limit).await }).await
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> StoreResult<Option<LoginOutcome>> {
+        catch(async { self.0.claim_login(claim).await }).await
     }
 }

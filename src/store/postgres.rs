@@ -47,6 +47,7 @@ mod failover;
 mod holder_rows;
 mod known_rows;
 mod list_pages;
+mod login_rows;
 mod pause_rows;
 mod pending_write;
 mod postgres_builder;
@@ -94,8 +95,9 @@ use super::record_cipher::{RecordCipher, RowTags, SealedColumn};
 use super::resealing::{self, ResealPositions};
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, StaleKey,
-    Statement, Store, StoreContext, StoreError, StoreResult, Stored,
+    ListPage, LoginClaim, LoginOutcome, Outcome, Owner, Pauses, Presence, RecordFilter,
+    RemovedEnded, Resealed, StaleKey, Statement, Store, StoreContext, StoreError, StoreResult,
+    Stored,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::key::{PauseScope, ProviderName, SessionId};
@@ -439,6 +441,10 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> StoreResult<Option<ClientPage>> {
         Ok(Some(self.0.shared.clients(after, limit).await?))
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> StoreResult<Option<LoginOutcome>> {
+        Ok(Some(self.0.shared.claim_login(claim).await?))
     }
 }
 

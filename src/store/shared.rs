@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
-    Store, StoreContext, StoreError, StoreResult, Stored,
+    ListPage, LoginClaim, LoginOutcome, Outcome, Owner, Pauses, Presence, RecordFilter,
+    RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
@@ -97,5 +97,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         limit: usize,
     ) -> StoreResult<Option<ClientPage>> {
         (**self).clients(after, limit).await
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> StoreResult<Option<LoginOutcome>> {
+        (**self).claim_login(claim).await
     }
 }

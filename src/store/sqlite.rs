@@ -44,6 +44,7 @@ mod free_space;
 mod holder_table;
 mod list_query;
 mod liveness;
+mod login_table;
 mod migration;
 mod open_options;
 mod opening;
@@ -77,9 +78,9 @@ use self::worker_job::JobKind;
 use super::record_cipher::{RecordCipher, SealedColumn, SealedCredentials};
 use super::resealing::{self, ResealPositions};
 use super::{
-    Changes, Cursor, Due, DuePage, Ended, ListPage, Listed, Outcome, Owner, Pauses, Presence,
-    Record, RecordFilter, RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError,
-    StoreResult, Stored,
+    Changes, Cursor, Due, DuePage, Ended, ListPage, Listed, LoginClaim, LoginOutcome, Outcome,
+    Owner, Pauses, Presence, Record, RecordFilter, RemovedEnded, Resealed, Statement, Store,
+    StoreContext, StoreError, StoreResult, Stored,
 };
 use crate::clock::{Clock, Now, SystemClock};
 use crate::key::{PauseScope, ProviderName, SessionId};
@@ -391,6 +392,12 @@ impl Store for SqliteStore {
     async fn pauses(&self) -> StoreResult<Option<Pauses>> {
         let scopes = self.0.worker.call(JobKind::Read, |db| pause_table::read(db)).await?;
         Ok(Some(Pauses { scopes, next_in: PAUSES_POLL }))
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> StoreResult<Option<LoginOutcome>> {
+        let claim = claim.clone();
+        let write = move |db: &mut Database<'_>| login_table::claim(db, &claim);
+        Ok(Some(self.0.worker.call(JobKind::Claim, write).await?))
     }
 }
 

@@ -13,8 +13,9 @@ use crate::key::{PauseScope, ProviderName, SessionId};
 use crate::seal::KeyRing;
 use crate::store::{
     Changes, ClientChange, ClientKey, ClientOutcome, ClientPage, Cursor, Due, DuePage, Ended,
-    ListPage, Outcome, Owner, Pauses, Presence, RecordFilter, RemovedEnded, Resealed, Statement,
-    Store, StoreContext, StoreError, StoreErrorKind, StoreResult, Stored,
+    ListPage, LoginClaim, LoginOutcome, Outcome, Owner, Pauses, Presence, RecordFilter,
+    RemovedEnded, Resealed, Statement, Store, StoreContext, StoreError, StoreErrorKind,
+    StoreResult, Stored,
 };
 
 /// A wrapper around another store. Its [`Faults`] make calls fail, hang or panic. Without faults,
@@ -135,6 +136,8 @@ pub enum StoreCall {
     SetPaused,
     /// [`Store::pauses`].
     Pauses,
+    /// [`Store::claim_login`].
+    ClaimLogin,
     /// [`Store::prepare`], which cannot be held.
     Prepare,
     /// [`Store::key_ring`], which cannot be held. If it fails, it returns no key ring.
@@ -143,7 +146,7 @@ pub enum StoreCall {
 
 impl StoreCall {
     /// All calls.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Load,
         Self::Claim,
         Self::Renew,
@@ -168,6 +171,7 @@ impl StoreCall {
         Self::Clients,
         Self::SetPaused,
         Self::Pauses,
+        Self::ClaimLogin,
         Self::Prepare,
         Self::KeyRing,
     ];
@@ -409,6 +413,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn pauses(&self) -> StoreResult<Option<Pauses>> {
         self.done(StoreCall::Pauses, self.inner.pauses()).await
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> StoreResult<Option<LoginOutcome>> {
+        self.done(StoreCall::ClaimLogin, self.inner.claim_login(claim)).await
     }
 
     async fn client(

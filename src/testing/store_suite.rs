@@ -65,6 +65,7 @@ mod importing;
 mod listing;
 mod losing;
 mod pausing;
+mod polling;
 mod reading;
 mod restoring;
 mod retaining;
@@ -229,6 +230,12 @@ macro_rules! store_suite_cases {
             pausing {
                 what_is_paused_stays_so_until_it_is_resumed,
                 scopes_that_differ_by_little_are_paused_apart,
+            }
+            polling {
+                a_login_is_polled_by_one_claim_until_that_ends,
+                a_claim_whose_lease_is_over_does_not_hold_a_login,
+                the_longest_pause_of_a_login_is_kept_for_the_next_claim,
+                of_16_claims_of_a_login_at_once_one_is_granted,
             }
             importing {
                 an_import_is_the_record_that_another_store_has,

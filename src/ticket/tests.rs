@@ -120,9 +120,12 @@ fn every_other_character_in_any_place_is_refused() {
 #[test]
 fn a_login_is_no_challenge_and_relabelling_makes_it_none() {
     let tickets = tickets(&ring(1, 1));
-    for (purpose, other) in
-        [(Purpose::Login, Purpose::Challenge), (Purpose::Challenge, Purpose::Login)]
-    {
+    for (purpose, other) in [
+        (Purpose::Login, Purpose::Challenge),
+        (Purpose::Challenge, Purpose::Login),
+        (Purpose::Login, Purpose::DeviceLogin),
+        (Purpose::DeviceLogin, Purpose::Challenge),
+    ] {
         let ticket = issued(&tickets, purpose);
         let wrong = tickets.open::<String>(&ticket, other, start());
         assert_eq!(fault(wrong), TicketFault::OtherPurpose);
@@ -130,7 +133,7 @@ fn a_login_is_no_challenge_and_relabelling_makes_it_none() {
         for (byte, expected) in [
             (other.byte(), TicketFault::Altered),
             (0, TicketFault::Malformed),
-            (3, TicketFault::Malformed),
+            (4, TicketFault::Malformed),
         ] {
             bytes[0] = byte;
             let text = format!("sw1.{}", URL_SAFE_NO_PAD.encode(&bytes));

@@ -24,8 +24,8 @@ pub enum TicketFault {
     /// It has expired.
     #[error("an expired ticket")]
     Expired,
-    /// The ticket of a login was passed where the ticket of a challenge is needed, or the other way
-    /// round.
+    /// It was issued for another step: the ticket of a login was passed where the ticket of a
+    /// challenge is needed, for example.
     #[error("a ticket for another step")]
     OtherPurpose,
     /// Another provider issued it.
@@ -59,8 +59,9 @@ impl TicketFault {
             }
             Self::Expired => "the ticket is too old; begin the login again",
             Self::OtherPurpose => {
-                "the ticket was issued for the other step; pass the ticket of a login to \
-                 `finish_login`, and the ticket of a challenge to `establish`"
+                "the ticket was issued for another step; pass the ticket of a login to \
+                 `finish_login`, that of a login on another device to `finish_device_login`, and \
+                 that of a challenge to `establish`"
             }
             Self::OtherProvider => {
                 "another provider issued the ticket; pass it to the provider that issued it"

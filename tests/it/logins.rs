@@ -1,6 +1,7 @@
 //! Logins through a browser, over real HTTP.
 
 mod mix_up;
+mod pushed;
 mod refusals;
 
 use std::collections::HashMap;

@@ -18,6 +18,7 @@ mod client_keys;
 mod community;
 mod conformance;
 mod copying;
+mod device_logins;
 mod docs;
 mod due;
 mod elsewhere;
@@ -60,6 +61,7 @@ mod secret_leaks;
 #[path = "../support/secret_scan.rs"]
 mod secret_scan;
 mod servers;
+mod service_accounts;
 mod settings;
 mod shared_clients;
 mod shutdown;
@@ -74,6 +76,7 @@ mod store_model;
 #[path = "../support/store_statements.rs"]
 mod store_statements;
 mod support;
+mod token_exchanges;
 mod types;
 mod wrappers;
 mod wrong_usages;

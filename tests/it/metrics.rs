@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use metrics::{Key, Metadata, Recorder, Unit, set_default_local_recorder};
+use session_warden::error::Refusal;
 use session_warden::metrics::{METRICS, Metric, MetricKind, Metrics};
 use session_warden::policy::{HEALTH_COUNT_EVERY, LOG_BURST, METRICS_EVERY, Policy};
 use session_warden::provider::FailureClass;
@@ -125,6 +126,22 @@ async fn everything_that_is_recorded_is_in_the_table_and_everything_in_the_table
     let recorded = recorder.names();
     let missing: Vec<_> = table.keys().filter(|name| !recorded.contains(**name)).collect();
     assert!(missing.is_empty(), "nothing has recorded {missing:?}");
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_for_the_user_is_pending_and_no_failure() {
+    let recorder = TestRecorder::default();
+    let _installed = set_default_local_recorder(&recorder);
+    let fixture = measured(Metrics::new()).await;
+    fixture.script.establish(Reply::Fail(FailureClass::Refused(Refusal::LoginPending)));
+    let pending = fixture.session.establish(()).await.unwrap_err();
+    assert_eq!(pending.kind(), ErrorKind::Refused(Refusal::LoginPending));
+    fixture.script.establish(Reply::Fail(FailureClass::Refused(Refusal::NotPermitted)));
+    let _ = fixture.session.establish(()).await.unwrap_err();
+    for outcome in ["pending", "refused"] {
+        let labels = [("kind", "establish"), ("outcome", outcome)];
+        assert_eq!(recorder.sum("exchanges_total", &labels), 1.0, "{outcome}");
+    }
 }
 
 #[tokio::test]

@@ -221,6 +221,7 @@ async fn a_store_that_panics_in_any_statement_wedges_no_session() {
         // A supervisor asks for pages of these.
         StoreCall::RemoveEnded,
         StoreCall::SetPaused,
+        StoreCall::ClaimLogin,
     ];
     for statement in StoreCall::ALL.into_iter().filter(|asked| !others.contains(asked)) {
         for often in Often::BOTH {

@@ -16,10 +16,10 @@ use session_warden::policy::MEMORY_NEWS;
 use session_warden::seal::{KeyRing, MasterKey};
 use session_warden::store::{
     Attempt, Changes, Claim, ClaimId, ClientChange, ClientKey, ClientOutcome, ClientPage, Close,
-    Commit, Cursor, Done, Due, DuePage, Ended, Ends, Import, Intent, Listed, Lose, MemoryStore,
-    Outcome, Owner, Pauses, Phase, Presence, RecordFilter, RemovedEnded, Renew, Reschedule,
-    Resealed, Restore, Settle, SettleTo, SharedClient, Statement, Store, StoreContext, StoreError,
-    StoreErrorKind, Stored, Suspect, TakeOver,
+    Commit, Cursor, Done, Due, DuePage, Ended, Ends, Import, Intent, Listed, LoginClaim, LoginId,
+    LoginOutcome, Lose, MemoryStore, Outcome, Owner, Pauses, Phase, Presence, RecordFilter,
+    RemovedEnded, Renew, Reschedule, Resealed, Restore, Settle, SettleTo, SharedClient, Statement,
+    Store, StoreContext, StoreError, StoreErrorKind, Stored, Suspect, TakeOver,
 };
 use session_warden::testing::{FaultyStore, ManualClock, StoreCall, store_suite};
 use session_warden::token::{Credentials, Tokens};
@@ -237,10 +237,16 @@ async fn ask(store: &dyn Store) -> Vec<(StoreCall, bool)> {
         matches!(store.clients(Some(&client_key()), 3).await, Ok(Some(page)) if page.holders == 7),
         matches!(store.set_paused(&scope(), true).await, Ok(Some(true))),
         matches!(store.pauses().await, Ok(Some(pauses)) if pauses.scopes == [scope()]),
+        matches!(store.claim_login(&login()).await, Ok(Some(LoginOutcome::Held { left: SECOND }))),
         store.prepare(&context).is_ok(),
         store.key_ring().is_some(),
     ]);
     StoreCall::ALL.into_iter().zip(answers).collect()
+}
+
+fn login() -> LoginClaim {
+    let (login, claim) = (LoginId([9; 16]), ClaimId(3));
+    LoginClaim { login, claim, lease: SECOND, interval: SECOND }
 }
 
 fn scope() -> PauseScope {
@@ -474,5 +480,10 @@ impl Store for Recording {
             next_in: Duration::from_secs(60),
         };
         self.answer(StoreCall::Clients, expected, Some(page))
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> Result<Option<LoginOutcome>, StoreError> {
+        let held = LoginOutcome::Held { left: SECOND };
+        self.answer(StoreCall::ClaimLogin, *claim == login(), Some(held))
     }
 }

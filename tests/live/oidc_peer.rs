@@ -65,6 +65,12 @@ pub struct Counts {
     pub grants_revoked: u64,
     /// Revocation requests that were accepted, for tokens known or not.
     pub revocations: u64,
+    /// Authorization requests that were pushed and accepted.
+    pub pushed: u64,
+    /// Token requests with a device code, whatever the answer was.
+    pub device_polls: u64,
+    /// Those that came less than 4.9 s after the one before, with the same code.
+    pub early_polls: u64,
     /// Answers that were lost as [`OidcPeer::drop_next_answers`] wished.
     pub dropped: u64,
 }

@@ -24,6 +24,7 @@ mod child;
 mod crashes;
 mod crowd;
 pub mod database;
+mod device_logins;
 mod front;
 mod history;
 mod journals;

@@ -1,5 +1,6 @@
 //! Sessions at a real server.
 
+mod device_logins;
 mod doubt;
 mod ends;
 mod grants;

@@ -20,6 +20,7 @@ const PIECE: usize = 8;
 
 /// What no request needs to hide: names of members of a body or a query.
 const PUBLIC: &[&str] = &[
+    "actor_token_type",
     "audience",
     "client_assertion_type",
     "client_id",

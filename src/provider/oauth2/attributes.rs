@@ -22,6 +22,10 @@ pub struct Attributes {
     /// None if it is the host of the settings. See [`SessionHost`](super::SessionHost).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The type of the access token, if it was issued in exchange for another token (RFC 8693 section
+    /// 2.2.1): a URI. At most [`MAX_ATTRIBUTE_BYTES`](crate::policy::MAX_ATTRIBUTE_BYTES) bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_token_type: Option<String>,
     /// The parameters of the redirect and the members of token responses that the settings name
     /// ([`AuthorizationResponse::attributes`](super::AuthorizationResponse::attributes),
     /// [`TokenResponse::attributes`](super::TokenResponse::attributes)). Each has at most

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::authentication::Authentication;
 use super::discovery::Issuer;
+use super::jwt_bearer::JwtBearer;
 use super::metadata::Metadata;
 use super::settings::ClientAuthentication;
 use super::{OAuth2, Server};
@@ -163,6 +164,49 @@ impl OAuth2 {
         Ok(self)
     }
 
+    /// The endpoint to which the client pushes the parameters of each login (RFC 9126 section 2), in
+    /// place of the one in the metadata. This also turns pushed requests on, as
+    /// [`push_authorization_requests`](Self::push_authorization_requests) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn pushed_authorization_request_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.pushed = Some(http_message::endpoint(url)?);
+        self.pushes_logins = true;
+        Ok(self)
+    }
+
+    /// Pushes the parameters of each login to the server, authenticated, before the browser is sent
+    /// there (RFC 9126): the browser then brings only a reference to them. Without this setting,
+    /// the client does this only if the server's metadata requires it.
+    ///
+    /// ```
+    /// use session_warden::provider::oauth2::OAuth2;
+    ///
+    /// let client = OAuth2::discover("https://login.example.com/realms/main", "backend")?
+    ///     .client_secret_basic("canary")
+    ///     .redirect_uri("https://app.example.com/callback")?
+    ///     .push_authorization_requests();
+    /// # Ok::<(), session_warden::Error>(())
+    /// ```
+    #[must_use]
+    pub fn push_authorization_requests(mut self) -> Self {
+        self.pushes_logins = true;
+        self
+    }
+
+    /// The endpoint that gives the codes of logins on another device (RFC 8628 section 3.1), in place
+    /// of the one in the metadata. [`begin_device_login`](crate::Session::begin_device_login) needs it.
+    ///
+    /// # Errors
+    ///
+    /// As [`revocation_endpoint`](Self::revocation_endpoint).
+    pub fn device_authorization_endpoint(mut self, url: &str) -> Result<Self> {
+        self.optional.device = Some(http_message::endpoint(url)?);
+        Ok(self)
+    }
+
     /// The endpoint for refreshes, if it is not the token endpoint. Without
     /// [`session_host`](Self::session_host), the client sends refresh tokens to no other.
     ///
@@ -246,6 +290,15 @@ impl OAuth2 {
     #[must_use]
     pub fn client_credentials(mut self) -> Self {
         self.auto_renew = true;
+        self
+    }
+
+    /// Lets each session obtain new tokens automatically with this JWT of a service account (RFC 7523
+    /// section 2.1), even if the session was never established or is lost. It replaces
+    /// [`client_credentials`](Self::client_credentials).
+    #[must_use]
+    pub fn jwt_bearer(mut self, grant: JwtBearer) -> Self {
+        self.service_account = Some(grant);
         self
     }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::SignatureScheme;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -42,19 +42,14 @@ impl AssertionSigner {
         Ok(Self { key, settings })
     }
 
-    /// A new assertion (RFC 7523 section 3), signed as RFC 7515 section 5.1 says. `audience`
-    /// applies if the settings have none.
+    /// A new assertion (RFC 7523 section 3). `audience` applies if the settings have none.
     pub(super) fn sign(
         &self,
         client_id: &str,
         audience: &str,
         now: SystemTime,
     ) -> Result<Zeroizing<String>> {
-        let PrivateKeyJwt { algorithm, kid, audience: configured } = &self.settings;
-        let mut header = json!({ "alg": algorithm, "typ": "JWT" });
-        if let Some(kid) = kid {
-            header["kid"] = kid.as_str().into();
-        }
+        let configured = &self.settings.audience;
         let issued = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let claims = json!({
             "iss": client_id,
@@ -64,8 +59,17 @@ impl AssertionSigner {
             "iat": issued,
             "exp": issued + CLIENT_ASSERTION_LIFE.as_secs(),
         });
+        self.signed(&claims)
+    }
+
+    /// The JWT of these claims, signed as RFC 7515 section 5.1 says.
+    pub(super) fn signed(&self, claims: &Value) -> Result<Zeroizing<String>> {
+        let mut header = json!({ "alg": self.settings.algorithm, "typ": "JWT" });
+        if let Some(kid) = &self.settings.kid {
+            header["kid"] = kid.as_str().into();
+        }
         let [header, claims] =
-            [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+            [&header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         let signature =
             self.signature(format!("{header}.{claims}").as_bytes()).ok_or_else(|| {
                 Error::new(ErrorKind::Misconfigured)

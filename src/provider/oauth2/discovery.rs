@@ -27,6 +27,8 @@ pub(super) struct Endpoints {
     pub(super) optional: OptionalEndpoints,
     /// Whether every response of the authorization endpoint names the issuer (RFC 9207 section 3).
     pub(super) names_issuer: bool,
+    /// Whether the server refuses an authorization request that was not pushed (RFC 9126 section 5).
+    pub(super) requires_pushed: bool,
 }
 
 impl Endpoints {
@@ -49,6 +51,7 @@ impl Endpoints {
             token: self.token.clone(),
             optional: self.optional.clone().filled_from(former.optional.clone()),
             names_issuer: self.names_issuer || former.names_issuer,
+            requires_pushed: self.requires_pushed || former.requires_pushed,
         }
     }
 
@@ -62,6 +65,9 @@ impl Endpoints {
 pub(super) struct OptionalEndpoints {
     pub(super) authorization: Option<Url>,
     pub(super) introspection: Option<Url>,
+    /// Gives the codes of logins on another device (RFC 8628 section 3.1).
+    pub(super) device: Option<Url>,
+    pub(super) pushed: Option<Url>,
     /// No metadata names it.
     pub(super) refresh: Option<Url>,
     pub(super) revocation: Option<Url>,
@@ -69,14 +75,21 @@ pub(super) struct OptionalEndpoints {
 }
 
 impl OptionalEndpoints {
-    fn members(&self) -> [Option<&Url>; 4] {
-        let Self { authorization, introspection, refresh: _, revocation, userinfo } = self;
-        [authorization, introspection, revocation, userinfo].map(Option::as_ref)
+    fn members(&self) -> [Option<&Url>; 6] {
+        let Self { authorization, introspection, device, pushed, refresh: _, revocation, userinfo } =
+            self;
+        [authorization, introspection, revocation, userinfo, pushed, device].map(Option::as_ref)
+    }
+
+    /// Whether none is missing that most servers have.
+    fn has_usual(&self) -> bool {
+        let Self { authorization, introspection, revocation, userinfo, .. } = self;
+        [authorization, introspection, revocation, userinfo].into_iter().all(Option::is_some)
     }
 
     /// The endpoints that receive a session's tokens.
     pub(super) fn receiving_tokens(&self) -> impl Iterator<Item = &Url> {
-        let Self { authorization: _, introspection, refresh, revocation, userinfo } = self;
+        let Self { introspection, refresh, revocation, userinfo, .. } = self;
         [introspection, refresh, revocation, userinfo].into_iter().flatten()
     }
 
@@ -85,6 +98,8 @@ impl OptionalEndpoints {
         Self {
             authorization: self.authorization.or(other.authorization),
             introspection: self.introspection.or(other.introspection),
+            device: self.device.or(other.device),
+            pushed: self.pushed.or(other.pushed),
             refresh: self.refresh.or(other.refresh),
             revocation: self.revocation.or(other.revocation),
             userinfo: self.userinfo.or(other.userinfo),
@@ -106,12 +121,14 @@ struct Document {
     token: Url,
     optional: OptionalEndpoints,
     names_issuer: Option<bool>,
+    requires_pushed: Option<bool>,
 }
 
 impl Document {
-    /// Whether the other document has nothing to add.
+    /// Whether the other document has nothing to add that most servers have. So a server without
+    /// pushed requests is not asked for both documents each time.
     fn is_complete(&self) -> bool {
-        self.optional.members().iter().all(Option::is_some) && self.names_issuer.is_some()
+        self.optional.has_usual() && self.names_issuer.is_some()
     }
 
     fn filled_from(self, other: Self) -> Self {
@@ -119,12 +136,18 @@ impl Document {
             token: self.token,
             optional: self.optional.filled_from(other.optional),
             names_issuer: self.names_issuer.or(other.names_issuer),
+            requires_pushed: self.requires_pushed.or(other.requires_pushed),
         }
     }
 
     fn discovered(self, is_partial: bool) -> Discovered {
-        let Self { token, optional, names_issuer } = self;
-        let endpoints = Endpoints { token, optional, names_issuer: names_issuer == Some(true) };
+        let Self { token, optional, names_issuer, requires_pushed } = self;
+        let endpoints = Endpoints {
+            token,
+            optional,
+            names_issuer: names_issuer == Some(true),
+            requires_pushed: requires_pushed == Some(true),
+        };
         Discovered { endpoints: Arc::new(endpoints), is_partial }
     }
 }
@@ -253,6 +276,11 @@ struct Metadata {
     userinfo_endpoint: Option<String>,
     /// RFC 9207 section 3.
     authorization_response_iss_parameter_supported: Option<bool>,
+    /// RFC 9126 section 5.
+    pushed_authorization_request_endpoint: Option<String>,
+    require_pushed_authorization_requests: Option<bool>,
+    /// RFC 8628 section 4.
+    device_authorization_endpoint: Option<String>,
     /// [`Aliases`]. Of any type, because only clients with a certificate need it.
     mtls_endpoint_aliases: Option<Value>,
 }
@@ -263,6 +291,8 @@ struct Aliases {
     token_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
     introspection_endpoint: Option<String>,
+    pushed_authorization_request_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
 }
 
 impl Metadata {
@@ -283,6 +313,10 @@ impl Metadata {
         let token = aliases.token_endpoint.unwrap_or(self.token_endpoint);
         let revocation = aliases.revocation_endpoint.or(self.revocation_endpoint);
         let introspection = aliases.introspection_endpoint.or(self.introspection_endpoint);
+        let device = aliases.device_authorization_endpoint;
+        let device = device.or(self.device_authorization_endpoint);
+        let pushed = aliases.pushed_authorization_request_endpoint;
+        let pushed = pushed.or(self.pushed_authorization_request_endpoint);
         let revocation = revocation.as_deref().map(endpoint).transpose()?;
         // An unusable endpoint here must not fail a login without a browser. A caller that needs it
         // gets the error that there is none.
@@ -290,12 +324,15 @@ impl Metadata {
         let optional = OptionalEndpoints {
             authorization: usable(self.authorization_endpoint),
             introspection: usable(introspection),
+            device: usable(device),
+            pushed: usable(pushed),
             refresh: None,
             revocation,
             userinfo: usable(self.userinfo_endpoint),
         };
         let names_issuer = self.authorization_response_iss_parameter_supported;
-        Ok(Document { token: endpoint(&token)?, optional, names_issuer })
+        let requires_pushed = self.require_pushed_authorization_requests;
+        Ok(Document { token: endpoint(&token)?, optional, names_issuer, requires_pushed })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Makes a client from settings.
 
 use super::OAuth2;
+use super::jwt_bearer::JwtBearer;
 use super::settings::{ClientAuthentication, OAuth2Settings, RefreshDue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::RefreshPolicy;
@@ -41,6 +42,7 @@ impl OAuth2 {
             self = self.issuer(issuer).map_err(in_field("issuer"))?;
         }
         self.issuer_is_required = settings.require_issuer;
+        self.pushes_logins = settings.push_authorization_requests;
         self.scope.clone_from(&settings.scope);
         if let Some(separator) = &settings.scope_separator {
             self.scope_separator.clone_from(separator);
@@ -49,6 +51,7 @@ impl OAuth2 {
         self.revocation_reach = settings.revocation_reach;
         self.ends_access_tokens = settings.refresh_ends_access_tokens;
         self.auto_renew = settings.client_credentials;
+        self.service_account = service_account(settings)?;
         self.refresh_lifetime = settings.refresh_lifetime;
         self = self.api_origins(&settings.api_origins).map_err(in_field("api_origins"))?;
         self.request_body = settings.request_body;
@@ -76,7 +79,10 @@ impl OAuth2 {
             (Some(_), None) => {
                 return Err(refused("`client_certificate` needs its key; add `client_key`"));
             }
-            (None, Some(_)) if !matches!(method, Some(ClientAuthentication::PrivateKeyJwt(_))) => {
+            (None, Some(_))
+                if !matches!(method, Some(ClientAuthentication::PrivateKeyJwt(_)))
+                    && !signs_grants(settings) =>
+            {
                 return Err(refused(
                     "nothing uses `client_key`; add `client_certificate`, or the method \
                      `private_key_jwt` as `client_authentication`",
@@ -108,13 +114,23 @@ impl OAuth2 {
 
     fn with_endpoints(self, settings: &OAuth2Settings) -> Result<Self> {
         type Setter = fn(OAuth2, &str) -> Result<OAuth2>;
-        let setters: [(&'static str, &Option<String>, Setter); 6] = [
+        let setters: [(&'static str, &Option<String>, Setter); 8] = [
             ("refresh_endpoint", &settings.refresh_endpoint, Self::refresh_endpoint),
             ("revocation_endpoint", &settings.revocation_endpoint, Self::revocation_endpoint),
             (
                 "authorization_endpoint",
                 &settings.authorization_endpoint,
                 Self::authorization_endpoint,
+            ),
+            (
+                "pushed_authorization_request_endpoint",
+                &settings.pushed_authorization_request_endpoint,
+                Self::pushed_authorization_request_endpoint,
+            ),
+            (
+                "device_authorization_endpoint",
+                &settings.device_authorization_endpoint,
+                Self::device_authorization_endpoint,
             ),
             (
                 "introspection_endpoint",
@@ -171,6 +187,27 @@ impl OAuth2Settings {
         };
         Ok(Registration::new(OAuth2::from_settings(self)?).refresh(policy))
     }
+}
+
+/// Whether the client's own key signs the JWTs that are grants.
+fn signs_grants(settings: &OAuth2Settings) -> bool {
+    settings.jwt_bearer.is_some() && settings.jwt_bearer_key.is_none()
+}
+
+/// The grant with which sessions obtain their tokens by themselves.
+fn service_account(settings: &OAuth2Settings) -> Result<Option<JwtBearer>> {
+    let field = in_field("jwt_bearer");
+    let key = settings.jwt_bearer_key.as_ref();
+    let Some(assertion) = &settings.jwt_bearer else {
+        let words = "nothing uses `jwt_bearer_key`; add `jwt_bearer`";
+        return if key.is_some() { Err(refused(words)) } else { Ok(None) };
+    };
+    if settings.client_credentials {
+        return Err(field(refused("a session has one such grant; remove `client_credentials`")));
+    }
+    let missing = || field(refused("it needs a key; add `jwt_bearer_key`"));
+    let key = key.or(settings.client_key.as_ref()).ok_or_else(missing)?;
+    JwtBearer::new(assertion.clone(), key.clone()).map(Some).map_err(&field)
 }
 
 fn refused(words: &'static str) -> Error {

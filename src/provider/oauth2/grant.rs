@@ -1,11 +1,16 @@
 //! The grants of RFC 6749 that are exchanged at the token endpoint.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use zeroize::Zeroizing;
 
 use super::attributes::Attributes;
+use super::jwt_bearer::JwtBearer;
 use super::settings::TokenRequest;
+use super::token_exchange::TokenExchange;
 use super::{FailureClass, OAuth2};
-use crate::error::Refusal;
+use crate::error::{Refusal, Result};
 use crate::provider::UnattendedGrant;
 use crate::secret::Secret;
 
@@ -62,6 +67,12 @@ pub enum Grant {
     ClientCredentials(ClientCredentials),
     /// A code from a redirect (RFC 6749 section 4.1).
     AuthorizationCode(AuthorizationCode),
+    /// A code of a login on another device (RFC 8628 section 3.4).
+    DeviceCode(DeviceCode),
+    /// The JWT of a service account (RFC 7523 section 2.1).
+    JwtBearer(JwtBearer),
+    /// Another token (RFC 8693).
+    TokenExchange(TokenExchange),
 }
 
 /// A user name and a password (RFC 6749 section 4.3). Newer servers no longer accept this grant
@@ -96,6 +107,24 @@ pub struct AuthorizationCode {
     host: Option<String>,
     /// The parameters of the redirect that the session keeps.
     more: BTreeMap<String, String>,
+}
+
+/// A code with which a backend polls for the tokens of a login on another device (RFC 8628 section
+/// 3.4). A backend needs it only for a login that it began itself:
+/// [`finish_device_login`](crate::Session::finish_device_login) polls for a login that the crate
+/// began.
+///
+/// ```
+/// use session_warden::provider::oauth2::{DeviceCode, Grant};
+///
+/// let grant: Grant = DeviceCode::new("canary").into();
+/// assert!(!format!("{grant:?}").contains("canary"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct DeviceCode {
+    code: Secret,
+    /// The scope of the request for the codes, if it is known.
+    scope: Option<String>,
 }
 
 impl Password {
@@ -181,6 +210,19 @@ impl AuthorizationCode {
     }
 }
 
+impl DeviceCode {
+    /// The grant of this device code.
+    #[must_use]
+    pub fn new(code: impl Into<Secret>) -> Self {
+        Self { code: code.into(), scope: None }
+    }
+
+    pub(super) fn requested_scope(mut self, scope: Option<String>) -> Self {
+        self.scope = scope;
+        self
+    }
+}
+
 impl From<Password> for Grant {
     fn from(grant: Password) -> Self {
         Self::Password(grant)
@@ -199,13 +241,36 @@ impl From<AuthorizationCode> for Grant {
     }
 }
 
+impl From<DeviceCode> for Grant {
+    fn from(grant: DeviceCode) -> Self {
+        Self::DeviceCode(grant)
+    }
+}
+
+impl From<JwtBearer> for Grant {
+    fn from(grant: JwtBearer) -> Self {
+        Self::JwtBearer(grant)
+    }
+}
+
+impl UnattendedGrant<OAuth2> for JwtBearer {}
+
+impl From<TokenExchange> for Grant {
+    fn from(grant: TokenExchange) -> Self {
+        Self::TokenExchange(grant)
+    }
+}
+
 impl Grant {
     /// Whether the token request names the scope: not with a code, which has the scope of its
     /// authorization request.
     pub(super) fn names_scope(&self) -> bool {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => true,
-            Self::AuthorizationCode(_) => false,
+            Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_) => true,
+            Self::AuthorizationCode(_) | Self::DeviceCode(_) => false,
         }
     }
 
@@ -216,14 +281,21 @@ impl Grant {
             Self::Password(grant) => grant.scope.as_deref().or(general),
             Self::ClientCredentials(grant) => grant.scope.as_deref().or(general),
             Self::AuthorizationCode(grant) => grant.scope.as_deref(),
+            Self::DeviceCode(grant) => grant.scope.as_deref(),
+            Self::JwtBearer(grant) => grant.scope.as_deref().or(general),
+            Self::TokenExchange(grant) => grant.scope.as_deref().or(general),
         }
     }
 
     /// The host that the grant's redirect named.
     pub(super) fn host(&self) -> Option<&str> {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => None,
             Self::AuthorizationCode(grant) => grant.host.as_deref(),
+            Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::DeviceCode(_)
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_) => None,
         }
     }
 
@@ -231,13 +303,15 @@ impl Grant {
     pub(super) fn attributes(&self, scope: Option<&str>) -> Attributes {
         let scope = scope.map(str::to_owned);
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => {
-                Attributes { scope, ..Attributes::default() }
-            }
             Self::AuthorizationCode(grant) => {
                 let (host, more) = (grant.host.clone(), grant.more.clone());
                 Attributes { scope, host, more, ..Attributes::default() }
             }
+            Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::DeviceCode(_)
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_) => Attributes { scope, ..Attributes::default() },
         }
     }
 
@@ -245,12 +319,32 @@ impl Grant {
     /// not sent such a redirect (RFC 9207 section 2.4).
     pub(super) fn lacks_issuer(&self) -> bool {
         match self {
-            Self::Password(_) | Self::ClientCredentials(_) => false,
             Self::AuthorizationCode(grant) => grant.without_issuer,
+            Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::DeviceCode(_)
+            | Self::JwtBearer(_)
+            | Self::TokenExchange(_) => false,
         }
     }
 
-    /// The fields of the token request, without those of scope and client.
+    /// Whether the grant itself says which client sends it.
+    pub(super) fn names_client(&self) -> bool {
+        matches!(self, Self::JwtBearer(_))
+    }
+
+    /// The JWT of the grant, signed at this time.
+    pub(super) fn assertion(
+        &self,
+        client_id: &str,
+        audience: &str,
+        now: SystemTime,
+    ) -> Result<Option<Zeroizing<String>>> {
+        let Self::JwtBearer(grant) = self else { return Ok(None) };
+        grant.signed(client_id, audience, now).map(Some)
+    }
+
+    /// The fields of the token request, without those of scope and client, and without the JWT.
     pub(in crate::provider) fn fields<'f>(
         &'f self,
         names: &'f TokenRequest,
@@ -262,7 +356,7 @@ impl Grant {
                 ("username", &grant.username),
                 ("password", grant.password.expose_secret()),
             ],
-            Self::ClientCredentials(_) => vec![grant_type],
+            Self::ClientCredentials(_) | Self::JwtBearer(_) => vec![grant_type],
             Self::AuthorizationCode(grant) => {
                 let code = names.code_parameter.as_deref().unwrap_or("code");
                 let mut fields = vec![grant_type, (code, grant.code.expose_secret())];
@@ -270,6 +364,14 @@ impl Grant {
                 let verifier = grant.verifier.as_ref().map(Secret::expose_secret);
                 fields.extend(verifier.map(|verifier| ("code_verifier", verifier)));
                 fields
+            }
+            Self::TokenExchange(grant) => {
+                let mut fields = vec![grant_type];
+                fields.extend(grant.fields());
+                fields
+            }
+            Self::DeviceCode(grant) => {
+                vec![grant_type, ("device_code", grant.code.expose_secret())]
             }
         }
     }
@@ -280,6 +382,9 @@ impl Grant {
             Self::Password(_) => (&words.password, "password"),
             Self::ClientCredentials(_) => (&words.client_credentials, "client_credentials"),
             Self::AuthorizationCode(_) => (&words.authorization_code, "authorization_code"),
+            Self::DeviceCode(_) => return DEVICE_CODE,
+            Self::JwtBearer(_) => return JWT_BEARER,
+            Self::TokenExchange(_) => return TOKEN_EXCHANGE,
         };
         own.as_deref().unwrap_or(standard)
     }
@@ -288,8 +393,19 @@ impl Grant {
     pub(super) fn invalid_grant_class(&self) -> FailureClass {
         FailureClass::Refused(match self {
             Self::Password(_) => Refusal::WrongCredentials,
-            Self::AuthorizationCode(_) => Refusal::GrantExpired,
-            Self::ClientCredentials(_) => Refusal::Other,
+            Self::AuthorizationCode(_) | Self::DeviceCode(_) | Self::TokenExchange(_) => {
+                Refusal::GrantExpired
+            }
+            Self::ClientCredentials(_) | Self::JwtBearer(_) => Refusal::Other,
         })
     }
 }
+
+/// RFC 8628 section 3.4.
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// RFC 7523 section 2.1.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// RFC 8693 section 2.1.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";

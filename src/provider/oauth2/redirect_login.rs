@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -11,8 +12,11 @@ use super::settings::{AuthorizationResponse, Pkce};
 use super::{AuthorizationCode, Grant, OAuth2};
 use crate::error::{Error, ErrorKind, ProviderCode, Refusal, Result, quoted};
 use crate::policy::MAX_ATTRIBUTE_BYTES;
-use crate::provider::http_message::{self, RedirectFields};
-use crate::provider::{LoginRequest, RedirectLogin};
+use crate::provider::http_message::{self, HttpRequest, HttpResponse, RedirectFields};
+use crate::provider::{Exchanged, HttpSender, LoginRequest, RedirectLogin};
+
+/// The parameters of an authorization request: name, value.
+type LoginFields<'f> = Vec<(&'f str, Cow<'f, str>)>;
 
 /// The options of one login: they may differ from login to login.
 ///
@@ -82,38 +86,23 @@ impl RedirectLogin for OAuth2 {
     /// The request of RFC 6749 section 4.1.1, with a code challenge (RFC 7636 section 4.3) unless
     /// the settings turn it off, and with a nonce if the scope has `openid`.
     fn login_url(&self, login: &LoginRequest<'_>, options: &LoginOptions) -> Result<Url> {
-        let Some(endpoint) = self.optional(|known| known.authorization.as_ref()) else {
-            let words = "a login needs an authorization endpoint; set `authorization_endpoint`, \
-                         because the metadata names none";
-            return Err(Error::new(ErrorKind::Misconfigured).about(words));
-        };
-        let parameters = || options.parameters.iter();
-        if parameters().any(|(name, _)| name.is_empty() || RESERVED.contains(&name.as_str())) {
-            let words = "a parameter of the login has no name, or a name that the crate sets \
-                         itself; remove it";
-            return Err(Error::new(ErrorKind::InvalidInput).about(words));
-        }
-        let scope = self.login_scope(options).unwrap_or_default();
-        let (method, challenge) = self.code_challenge(login);
-        let [client_id, _] = &self.client_parameters;
-        let mut fields = vec![
-            ("response_type", "code".into()),
-            (client_id.as_str(), self.client_id.as_str().into()),
-            ("redirect_uri", self.login_redirect_uri()?.into()),
-            ("scope", self.wire_scope(scope).into()),
-            ("state", login.state().expose_secret().into()),
-            ("code_challenge", challenge.into()),
-            ("code_challenge_method", method.into()),
-        ];
-        fields.extend(self.more_fields(login, options, scope));
-        fields.retain(|(_, value)| !value.is_empty());
-        // RFC 6749 section 3.1: the endpoint's query is kept, and no parameter is there twice.
-        if endpoint.query_pairs().any(|(own, _)| fields.iter().any(|(name, _)| own == *name)) {
-            let words = "the authorization endpoint's query has a parameter that the login sets; \
-                         remove it from the URL";
-            return Err(Error::new(ErrorKind::Misconfigured).about(words));
-        }
-        Ok(with_fields(endpoint, &fields))
+        self.authorization_url(&self.login_fields(login, options)?)
+    }
+
+    fn pushed_request(
+        &self,
+        login: &LoginRequest<'_>,
+        options: &LoginOptions,
+    ) -> Result<Option<HttpRequest>> {
+        self.pushed_login(login, options)
+    }
+
+    fn pushed_url(
+        &self,
+        sender: &HttpSender<'_>,
+        response: &HttpResponse,
+    ) -> Exchanged<(Url, SystemTime)> {
+        self.pushed_login_url(sender, response)
     }
 
     /// Reads the response of RFC 6749 section 4.1.2, and checks its issuer by RFC 9207 section 2.4.
@@ -156,6 +145,51 @@ impl RedirectLogin for OAuth2 {
 }
 
 impl OAuth2 {
+    /// The parameters of the authorization request (RFC 6749 section 4.1.1).
+    pub(super) fn login_fields<'f>(
+        &'f self,
+        login: &'f LoginRequest<'_>,
+        options: &'f LoginOptions,
+    ) -> Result<LoginFields<'f>> {
+        let parameters = || options.parameters.iter();
+        if parameters().any(|(name, _)| name.is_empty() || RESERVED.contains(&name.as_str())) {
+            let words = "a parameter of the login has no name, or a name that the crate sets \
+                         itself; remove it";
+            return Err(Error::new(ErrorKind::InvalidInput).about(words));
+        }
+        let scope = self.login_scope(options).unwrap_or_default();
+        let (method, challenge) = self.code_challenge(login);
+        let [client_id, _] = &self.client_parameters;
+        let mut fields = vec![
+            ("response_type", "code".into()),
+            (client_id.as_str(), self.client_id.as_str().into()),
+            ("redirect_uri", self.login_redirect_uri()?.into()),
+            ("scope", self.wire_scope(scope).into()),
+            ("state", login.state().expose_secret().into()),
+            ("code_challenge", challenge.into()),
+            ("code_challenge_method", method.into()),
+        ];
+        fields.extend(self.more_fields(login, options, scope));
+        fields.retain(|(_, value)| !value.is_empty());
+        Ok(fields)
+    }
+
+    /// The authorization endpoint with these parameters.
+    pub(super) fn authorization_url(&self, fields: &[(&str, Cow<'_, str>)]) -> Result<Url> {
+        let Some(endpoint) = self.optional(|known| known.authorization.as_ref()) else {
+            let words = "a login needs an authorization endpoint; set `authorization_endpoint`, \
+                         because the metadata names none";
+            return Err(Error::new(ErrorKind::Misconfigured).about(words));
+        };
+        // RFC 6749 section 3.1: the endpoint's query is kept, and no parameter is there twice.
+        if endpoint.query_pairs().any(|(own, _)| fields.iter().any(|(name, _)| own == *name)) {
+            let words = "the authorization endpoint's query has a parameter that the login sets; \
+                         remove it from the URL";
+            return Err(Error::new(ErrorKind::Misconfigured).about(words));
+        }
+        Ok(with_fields(endpoint, fields))
+    }
+
     /// The method and the text of the code challenge; both empty without one.
     fn code_challenge(&self, login: &LoginRequest<'_>) -> (&'static str, String) {
         match self.authorization_request.pkce {

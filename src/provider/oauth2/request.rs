@@ -23,8 +23,27 @@ pub(super) type Fields<'f> = Vec<(&'f str, &'f str)>;
 
 impl OAuth2 {
     /// A request of this client that revokes or introspects (RFC 6749 sections 2.3 and 3.2.1).
-    pub(super) fn request<'f>(&'f self, endpoint: &Url, fields: Fields<'f>) -> Result<HttpRequest> {
+    pub(super) fn request<'f>(
+        &'f self,
+        endpoint: &Url,
+        mut fields: Fields<'f>,
+    ) -> Result<HttpRequest> {
+        fields.extend(self.client_fields());
         self.built(endpoint, fields, &BTreeMap::new())
+    }
+
+    /// As [`request`](Self::request), with fields that have the client's id: some ways to authenticate
+    /// add it too, and then it is left out of these.
+    pub(super) fn request_of_known_client<'f>(
+        &'f self,
+        endpoint: &Url,
+        mut fields: Fields<'f>,
+    ) -> Result<HttpRequest> {
+        let [id, _] = &self.client_parameters;
+        if self.client_fields().iter().any(|(name, _)| name == id) {
+            fields.retain(|(name, _)| name != id);
+        }
+        self.request(endpoint, fields)
     }
 
     /// A request that exchanges a grant.
@@ -32,8 +51,15 @@ impl OAuth2 {
         &'f self,
         endpoint: &Url,
         mut fields: Fields<'f>,
+        names_client: bool,
     ) -> Result<HttpRequest> {
         fields.extend(each(&self.token_request.parameters));
+        // A service account need not be registered as a client (RFC 7521 section 4.1).
+        let is_public = matches!(self.authentication, Authentication::Public);
+        let says_id = !(names_client && is_public && self.identity.is_none());
+        if says_id {
+            fields.extend(self.client_fields());
+        }
         self.built(endpoint, fields, &self.token_request.headers)
     }
 
@@ -44,17 +70,24 @@ impl OAuth2 {
         mut fields: Fields<'f>,
     ) -> Result<HttpRequest> {
         fields.extend(each(&self.refresh_request.parameters));
+        fields.extend(self.client_fields());
         self.built(endpoint, fields, &self.refresh_request.headers)
     }
 
+    /// The fields that authenticate the client.
+    fn client_fields(&self) -> Fields<'_> {
+        let names = self.client_parameters.each_ref().map(String::as_str);
+        self.authentication.body_fields(names, &self.client_id)
+    }
+
+    /// A request with these fields, which have those of the client.
     fn built<'f>(
         &'f self,
         endpoint: &Url,
-        mut fields: Fields<'f>,
+        fields: Fields<'f>,
         more: &BTreeMap<String, String>,
     ) -> Result<HttpRequest> {
         let names = self.client_parameters.each_ref().map(String::as_str);
-        fields.extend(self.authentication.body_fields(names, &self.client_id));
         let mut query = self.authentication.query_fields(names, &self.client_id);
         let (kind, body) = match self.request_body {
             RequestBody::Form => (Some(http_message::form::FORM), http_message::form_body(fields)),
@@ -83,10 +116,15 @@ impl OAuth2 {
         Ok(request)
     }
 
+    /// The audience of JWTs for this server, if the settings name no other.
+    pub(super) fn audience(&self) -> &str {
+        let issuer = self.issuer.as_ref().map(Issuer::name);
+        issuer.unwrap_or(self.authority.as_str())
+    }
+
     /// Adds the client's assertion to a request when it is sent (RFC 7523 section 2.2).
     fn assertion(&self, signer: &Arc<AssertionSigner>) -> Completion {
-        let issuer = self.issuer.as_ref().map(Issuer::name);
-        let audience = issuer.unwrap_or(self.authority.as_str()).to_owned();
+        let audience = self.audience().to_owned();
         let (signer, client_id) = (Arc::clone(signer), self.client_id.clone());
         let request_body = self.request_body;
         Completion::new(move |request, now| {

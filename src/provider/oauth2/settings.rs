@@ -2,6 +2,7 @@
 
 mod authorization;
 mod client_authentication;
+mod jwt_assertion;
 mod refresh_due;
 mod response_rule;
 mod serde_forms;
@@ -18,6 +19,7 @@ pub use self::authorization::{AuthorizationRequest, AuthorizationResponse, Pkce}
 pub use self::client_authentication::{
     ClientAuthentication, CredentialHeaders, PrivateKeyJwt, SigningAlgorithm,
 };
+pub use self::jwt_assertion::JwtAssertion;
 pub use self::refresh_due::RefreshDue;
 pub use self::response_rule::{DeadTokenRule, ErrorClass, ErrorRule, JsonScalar};
 use self::serde_forms::{is_default, optional_secret};
@@ -119,6 +121,17 @@ pub struct OAuth2Settings {
     /// [`OAuth2::authorization_endpoint`](super::OAuth2::authorization_endpoint).
     #[serde(skip_serializing_if = "is_default")]
     pub authorization_endpoint: Option<String>,
+    /// The endpoint to which the parameters of each login are pushed (RFC 9126 section 2). See
+    /// [`OAuth2::pushed_authorization_request_endpoint`](super::OAuth2::pushed_authorization_request_endpoint).
+    #[serde(skip_serializing_if = "is_default")]
+    pub pushed_authorization_request_endpoint: Option<String>,
+    /// Whether the parameters of each login are pushed to the server first. See
+    /// [`OAuth2::push_authorization_requests`](super::OAuth2::push_authorization_requests).
+    #[serde(skip_serializing_if = "is_default")]
+    pub push_authorization_requests: bool,
+    /// The endpoint that gives the codes of logins on another device (RFC 8628 section 3.1).
+    #[serde(skip_serializing_if = "is_default")]
+    pub device_authorization_endpoint: Option<String>,
     /// The introspection endpoint (RFC 7662 section 2).
     #[serde(skip_serializing_if = "is_default")]
     pub introspection_endpoint: Option<String>,
@@ -146,6 +159,14 @@ pub struct OAuth2Settings {
     /// [`OAuth2::client_credentials`](super::OAuth2::client_credentials).
     #[serde(skip_serializing_if = "is_default")]
     pub client_credentials: bool,
+    /// The JWT with which each session obtains new tokens automatically. See
+    /// [`OAuth2::jwt_bearer`](super::OAuth2::jwt_bearer).
+    #[serde(skip_serializing_if = "is_default")]
+    pub jwt_bearer: Option<JwtAssertion>,
+    /// The private key that signs this JWT, in PEM, not encrypted: PKCS#8, SEC1 or PKCS#1. Defaults to
+    /// [`client_key`](Self::client_key).
+    #[serde(skip_serializing, with = "optional_secret")]
+    pub jwt_bearer_key: Option<Secret>,
     /// How long a refresh token is valid, in seconds, if the server does not say it.
     #[serde(skip_serializing_if = "is_default", with = "serde_seconds::optional")]
     pub refresh_lifetime: Option<Duration>,

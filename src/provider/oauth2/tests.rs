@@ -1,7 +1,10 @@
 //! What goes to the server and what is made of its responses.
 
 mod client_keys;
+mod device_codes;
+mod jwt_bearer;
 mod operations;
+mod pushed_requests;
 mod redirect_login;
 mod requests;
 mod response_rules;
@@ -9,6 +12,7 @@ mod responses;
 mod revocation;
 mod session_hosts;
 mod settings_as_data;
+mod token_exchange;
 mod token_places;
 mod token_responses;
 mod unusable_responses;

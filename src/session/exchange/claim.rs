@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::journal::{JournalFault, Room};
 use crate::log::log_session;
 use crate::policy::{CLAIM_POLL, CLAIM_POLL_CAP};
+use crate::provider::Rotation;
 use crate::session::from_record::{self, Holds};
 use crate::session::machine::{Class, ExternalChange, Failure, Input, State};
 use crate::store::{
@@ -211,7 +212,8 @@ impl Exchange {
     ) -> Result<bool, Failure> {
         match (refused, on_conflict) {
             (Outcome::Conflict(found), OnConflict::ClaimAgain)
-                if self.context.now().boot < last =>
+                if self.context.now().boot < last
+                    && !self.is_later(found.as_ref().map(|found| found.record.epoch)) =>
             {
                 let found = found.map(|found| found.record);
                 let found = found.filter(|record| record.was_established());
@@ -316,9 +318,13 @@ impl Exchange {
             // the session is then in doubt, and this refresh waits until the retry is safe.
             return Ok(NextStep::Read);
         }
+        // The grant of a poll is good for one use, as a refresh token of strict rotation is: the holder
+        // may have used it, and the server may end its tokens if the grant comes again.
+        let both_poll = self.last_epoch.is_some() && lease.intent == Intent::Establish;
         let Holds { alive: hold, dead: hold_of_dead, journal: hold_of_journal } = match lease.intent
         {
             Intent::Refresh if both_refresh => from_record::holds(context, self.rotation),
+            Intent::Establish if both_poll => from_record::holds(context, Rotation::Strict),
             Intent::Refresh | Intent::Establish | Intent::Revoke => Default::default(),
         };
         // A grant does not wait for the holder's refresh, because it sends no refresh token. If the
@@ -332,6 +338,8 @@ impl Exchange {
         let take_over = TakeOver { claim, hold, hold_of_dead, hold_of_journal, hold_back };
         let take_over = context.store.apply(slot.id(), Statement::TakeOver(take_over));
         match self.stored(take_over).await? {
+            // The caller polls again later.
+            Outcome::Wait { left, .. } if both_poll => Err(claimed_elsewhere(left)),
             Outcome::Wait { .. } => Ok(NextStep::Read),
             Outcome::Done(_) | Outcome::Conflict(_) | Outcome::Leased(_) => Ok(NextStep::Claim),
         }

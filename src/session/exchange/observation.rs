@@ -9,17 +9,20 @@ use tracing::field::Empty;
 
 use super::Payload;
 use crate::clock::{BootTime, Now};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Refusal};
 use crate::key::SessionId;
 use crate::log::current_span;
 use crate::measurements::{EndedExchange, Measurements};
-use crate::provider::ExchangeError;
+use crate::provider::{ExchangeError, FailureClass};
 use crate::session::context::Context;
 use crate::session::machine::Failure;
 use crate::session::single_flight::ExchangeId;
 
 /// The outcome of an exchange whose task panicked, or whose runtime ended.
 const ABORTED: &str = "aborted";
+
+/// The outcome of a poll for a login that the user has not approved yet.
+const PENDING: &str = "pending";
 
 /// Observes one exchange, from its request to its end. It has a span of its own, which follows from
 /// the span of the caller that started it: the exchange may outlive that caller.
@@ -123,7 +126,10 @@ impl Observation {
     /// Notes why the server gave nothing.
     pub(super) fn failed(&mut self, failed: &ExchangeError) {
         if let Some(running) = &mut self.running {
-            running.outcome = Some(failed.class().name());
+            let pending = FailureClass::Refused(Refusal::LoginPending);
+            let class = failed.class();
+            // A poll that the user has not answered is no failure that an operator looks for.
+            running.outcome = Some(if class == pending { PENDING } else { class.name() });
             running.status = failed.status();
         }
     }

@@ -328,7 +328,15 @@ fn the_queue_has_a_bound_and_dropped_callers_make_room() {
     let bench = Bench::new();
     let grant = || {
         let (reply, caller) = oneshot::channel();
-        (Job::Establish { grant: Box::new(()), reply, caller_span: Span::none() }, caller)
+        (
+            Job::Establish {
+                grant: Box::new(()),
+                last_epoch: None,
+                reply,
+                caller_span: Span::none(),
+            },
+            caller,
+        )
     };
     let (first, first_caller) = grant();
     let (second, second_caller) = grant();

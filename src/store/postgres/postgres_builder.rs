@@ -155,7 +155,7 @@ impl PostgresBuilder {
     }
 
     /// Returns the SQL that grants this role what the store needs if it does not migrate: to read
-    /// and write the rows of six tables, and to run four functions.
+    /// and write the rows of seven tables, and to run four functions.
     ///
     /// # Errors
     ///

@@ -71,6 +71,7 @@ impl TableNames {
             "client",
             "holder",
             "pause",
+            "login",
             "store",
             "now",
             "wal_position",
@@ -341,6 +342,14 @@ CREATE TABLE IF NOT EXISTS {pause} (
     PRIMARY KEY (provider, tenant)
 );
 
+-- Which supervisor polls the server for a login on another device.
+CREATE TABLE IF NOT EXISTS {login} (
+    login bytea PRIMARY KEY,
+    claim bigint NOT NULL,
+    until bigint NOT NULL,
+    pace bigint NOT NULL
+);
+
 -- Writes one row if it is as expected, and returns the time if it did.
 {write_function}
 INSERT INTO {store} (schema_version, feed)
@@ -350,7 +359,7 @@ INSERT INTO {store} (schema_version, feed)
 const GRANTS: &str = "
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, UPDATE ON {store} TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}, {pause}
+GRANT SELECT, INSERT, UPDATE, DELETE ON {session}, {change}, {client}, {holder}, {pause}, {login}
     TO {role};
 GRANT EXECUTE ON FUNCTION {now}(), {wal_position}(), {wal_continues}, {write} TO {role};
 ";

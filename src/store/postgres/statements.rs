@@ -38,6 +38,7 @@ pub(super) struct Statements {
     pub(super) pauses: String,
     /// The epoch at which each of these sessions was last deleted, as far as the changes tell.
     pub(super) deletions: String,
+    pub(super) claim_login: String,
     pub(super) sealed_by: String,
     pub(super) keys: String,
     pub(super) open: String,
@@ -78,6 +79,7 @@ impl Statements {
                  JOIN {{change}} AS c USING (provider, tenant, token_id)
                  WHERE c.phase IS NULL GROUP BY place"
             )),
+            claim_login: names.fill(&format!("{WRITE} {CLAIM_LOGIN}")),
             sealed_by: names.fill(&format!(
                 "SELECT {}, false, provider, tenant, token_id FROM {{session}} AS s
                  WHERE key_id = $1 AND (provider, tenant, token_id) > ($2, $3, $4)
@@ -102,6 +104,21 @@ impl Statements {
         ))
     }
 }
+
+/// `$1`: the login. `$2`: the claim. `$3`: its lease. `$4`: the pause between polls. `$5`: how long
+/// rows are kept; a lease that is longer comes from a clock that was set back since. Gives the pause if
+/// the claim holds, and else the rest of the lease of the other claim.
+const CLAIM_LOGIN: &str = "WITH old AS (
+         DELETE FROM {login} WHERE until <= {now}() - $5 AND login <> $1
+     ), written AS (
+         INSERT INTO {login} AS l (login, claim, until, pace)
+         VALUES ($1, $2, {now}() + $3, $4)
+         ON CONFLICT (login) DO UPDATE SET claim = excluded.claim, until = excluded.until,
+             pace = greatest(l.pace, excluded.pace)
+             WHERE l.claim = excluded.claim OR l.until <= {now}() OR l.until >= {now}() + $5
+         RETURNING l.pace
+     ) SELECT (SELECT pace FROM written),
+         (SELECT until - {now}() FROM {login} WHERE login = $1)";
 
 /// The columns of a row, each with `prefix` before it.
 fn columns(prefix: &str) -> String {

@@ -72,12 +72,25 @@ impl Accounts {
         now: SystemTime,
     ) -> Result<String, ErrorCode> {
         let claims = Claims::read(assertion).ok_or(ErrorCode::InvalidClient)?;
+        let is_own = claims.is_of_issuer() && client_id.is_none_or(|id| id == claims.iss);
+        let accepted = self.accept_assertion(assertion, audiences, now);
+        accepted.filter(|_| is_own).ok_or(ErrorCode::InvalidClient)
+    }
+
+    /// The issuer of an assertion that is a grant (RFC 7523 section 2.1), or by which a client
+    /// authenticates, if it is right and was not used before.
+    pub(super) fn accept_assertion(
+        &mut self,
+        assertion: &str,
+        audiences: &[&str],
+        now: SystemTime,
+    ) -> Option<String> {
+        let claims = Claims::read(assertion)?;
         let key = self.keys.get(&claims.iss);
         let is_right = key.is_some_and(|key| key.has_signed(assertion))
-            && client_id.is_none_or(|id| id == claims.iss)
             && claims.are_valid(audiences, now)
             && self.used_assertions.insert(claims.jti);
-        if is_right { Ok(claims.iss) } else { Err(ErrorCode::InvalidClient) }
+        is_right.then_some(claims.iss)
     }
 
     pub(super) fn is_password(&self, name: &str, password: &str) -> bool {

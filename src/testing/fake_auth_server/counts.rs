@@ -29,6 +29,16 @@ pub enum Endpoint {
     Resource,
     /// `GET /authorize`.
     Authorize,
+    /// `POST /par`.
+    PushedAuthorization,
+    /// `POST /device_authorization`.
+    DeviceAuthorization,
+    /// `POST /token` with a device code.
+    DeviceCode,
+    /// `POST /token` with a JWT as the grant.
+    JwtBearer,
+    /// `POST /token` with another token as the grant.
+    TokenExchange,
     /// `GET /userinfo`.
     UserInfo,
     /// `GET /.well-known/oauth-authorization-server`.
@@ -68,6 +78,9 @@ impl Endpoint {
             Self::Password
             | Self::ClientCredentials
             | Self::AuthorizationCode
+            | Self::DeviceCode
+            | Self::JwtBearer
+            | Self::TokenExchange
             | Self::RefreshToken
             | Self::IssueByFactors
             | Self::IssueByKey
@@ -79,6 +92,8 @@ impl Endpoint {
             | Self::Introspect
             | Self::Resource
             | Self::Authorize
+            | Self::PushedAuthorization
+            | Self::DeviceAuthorization
             | Self::UserInfo
             | Self::Discovery
             | Self::SecurityFactor
@@ -145,7 +160,7 @@ pub struct Counts {
     pub grants_revoked: u64,
     /// Refresh tokens that clients sent in more than one token request, granted or refused.
     pub presented_twice: u64,
-    /// Requests of the endpoints that only dialects other than the standard one have.
+    /// Requests of the endpoints that have no member of their own.
     pub(super) others: BTreeMap<Endpoint, Tally>,
     /// Refusals for each error code. Errors from a [`Fault`](super::Fault) do not count.
     pub errors: BTreeMap<String, u64>,
@@ -167,7 +182,12 @@ impl Counts {
             Endpoint::Authorize => self.authorize,
             Endpoint::UserInfo => self.userinfo,
             Endpoint::Discovery => self.discovery,
-            Endpoint::SecurityFactor
+            Endpoint::PushedAuthorization
+            | Endpoint::DeviceAuthorization
+            | Endpoint::DeviceCode
+            | Endpoint::JwtBearer
+            | Endpoint::TokenExchange
+            | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
             | Endpoint::AuthToken
@@ -201,7 +221,12 @@ impl Counts {
             Endpoint::Authorize => &mut self.authorize,
             Endpoint::UserInfo => &mut self.userinfo,
             Endpoint::Discovery => &mut self.discovery,
-            Endpoint::SecurityFactor
+            Endpoint::PushedAuthorization
+            | Endpoint::DeviceAuthorization
+            | Endpoint::DeviceCode
+            | Endpoint::JwtBearer
+            | Endpoint::TokenExchange
+            | Endpoint::SecurityFactor
             | Endpoint::IssueByFactors
             | Endpoint::IssueByKey
             | Endpoint::AuthToken

@@ -43,7 +43,7 @@ impl FakeDialect {
     /// The dialect, with an empty state. Only that of OAuth 2.0 has a shape.
     pub(super) fn open(self, shape: FakeServerShape) -> Box<dyn Dialect> {
         match self {
-            Self::OAuth2 => Box::new(OAuth2Server { shape }),
+            Self::OAuth2 => Box::new(OAuth2Server::new(shape)),
             #[cfg(feature = "spatium")]
             Self::Spatium => Box::<SpatiumServer>::default(),
             #[cfg(feature = "circle")]

@@ -56,6 +56,12 @@ impl FakeResponse {
         self
     }
 
+    /// With one more member.
+    pub(super) fn with_member(mut self, name: &str, value: &str) -> Self {
+        self.json.insert(name.to_owned(), value.into());
+        self
+    }
+
     /// A response without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
         Self { status, ..Self::ok(Map::new()) }

@@ -1,6 +1,7 @@
 //! What a server requires of requests, and what it sends, where real servers differ.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -87,6 +88,14 @@ pub struct FakeServerShape {
     /// request in its fragment. A browser sends no fragment, so that the page's script calls
     /// `/authorize` with the parameters; the test does what the script would do.
     pub authorization_page: bool,
+    /// Whether the authorization endpoint refuses requests that were not pushed (RFC 9126). The
+    /// metadata says so. Defaults to false: it takes both.
+    pub requires_pushed: bool,
+    /// The pause between two polls for a login on another device (RFC 8628). Defaults to `None`: the
+    /// server names none, and requires 5 s.
+    pub device_interval: Option<Duration>,
+    /// How long the codes of a login on another device are valid. Defaults to 10 min.
+    pub device_lifetime: Duration,
     /// The parameters that an authorization request must have, with their values.
     pub authorization_parameters: BTreeMap<String, String>,
     /// The code challenge that an authorization request must have; with [`Pkce::Off`] it must have
@@ -129,6 +138,9 @@ impl Default for FakeServerShape {
             scope_in_refresh: None,
             scope_separator: " ".to_owned(),
             authorization_page: false,
+            requires_pushed: false,
+            device_interval: None,
+            device_lifetime: Duration::from_secs(600),
             authorization_parameters: BTreeMap::new(),
             pkce: None,
             callback_code_parameter: "code".to_owned(),

@@ -24,10 +24,12 @@ use super::serve::serve;
 ///
 /// | endpoint | standard |
 /// |---|---|
-/// | `POST /token`, with the grants `password`, `client_credentials`, `authorization_code` (with PKCE) and `refresh_token` | RFC 6749, RFC 7636 |
+/// | `POST /token`, with the grants `password`, `client_credentials`, `authorization_code` (with PKCE), `refresh_token`, JWTs of the clients that have a key, and exchanges of access tokens | RFC 6749, RFC 7636, RFC 7523, RFC 8693 |
 /// | `POST /revoke` | RFC 7009 |
 /// | `POST /introspect` | RFC 7662 |
 /// | `GET /.well-known/oauth-authorization-server` | RFC 8414 |
+/// | `POST /par` | RFC 9126 |
+/// | `POST /device_authorization`, and the grant of its codes, which the test [answers](Self::answer_device_login) | RFC 8628 |
 /// | `GET /authorize`, which sends the browser back at once, as the test [sets it](super::FakeLogin) | RFC 6749, RFC 9207 |
 /// | `GET /userinfo` | `OpenID` Connect Core 1.0 |
 /// | `GET /resource`, an API that requires a valid access token | |
@@ -203,6 +205,14 @@ impl FakeAuthServer {
     /// Sets the result of logins at `GET /authorize` from now on.
     pub fn set_login(&self, login: FakeLogin) {
         self.running.update(|state| state.server.login = login);
+    }
+
+    /// Answers the login on another device with this code, as a user would. A code that the server did
+    /// not give changes nothing.
+    pub fn answer_device_login(&self, user_code: &str, answer: FakeLogin) {
+        self.running.update_dialect(|dialect: &mut OAuth2Server| {
+            dialect.answer_device_login(user_code, answer)
+        });
     }
 
     /// Sets which requests the server accepts, and which responses it sends, from now on. A server

@@ -13,6 +13,12 @@ impl OidcPeer {
     pub async fn log_in(&self, authorization_url: &str) -> String {
         browser::log_in(self.issuer(), authorization_url, None).await
     }
+
+    /// Approves, with a new browser, the login on another device whose code this page knows, and gives
+    /// the last page.
+    pub async fn approve(&self, verification_uri_complete: &str) -> String {
+        browser::approve(self.issuer(), verification_uri_complete).await
+    }
 }
 
 /// The server and this browser are what the other tests take them for.

@@ -45,6 +45,29 @@ pub async fn log_in(server: &str, authorization_url: &str, user: Option<&str>) -
     panic!("the login has no end: it is at {url}");
 }
 
+/// Opens this page of the server with a new browser, whose user sends each form that it shows, and
+/// gives the first page without a form, or that asks for a code again.
+pub async fn approve(server: &str, page: &str) -> String {
+    let http = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    let mut browser =
+        Browser { server: Url::parse(server).unwrap().origin(), http, cookies: BTreeMap::new() };
+    let mut url = Url::parse(page).unwrap();
+    let mut answer = browser.get(&url).await;
+    for _ in 0..MOST_STEPS {
+        if let Some(location) = answer.headers().get(LOCATION) {
+            url = url.join(location.to_str().unwrap()).unwrap();
+            answer = browser.get(&url).await;
+            continue;
+        }
+        let html = answer.text().await.unwrap();
+        let form = page::filled(&html, "").filter(|_| !html.contains("placeholder=\"Enter code\""));
+        let Some((action, fields)) = form else { return html };
+        url = url.join(&action).unwrap();
+        answer = browser.post(&url, &fields).await;
+    }
+    panic!("the login has no end: it is at {url}");
+}
+
 struct Browser {
     server: Origin,
     http: Client,

@@ -71,6 +71,7 @@ async fn serve() {
                 break;
             }
             What::Do(operation, key) => drop(running.spawn(process.does(id, operation, key))),
+            What::Finish { key, ticket } => drop(running.spawn(process.finishes(id, key, ticket))),
             What::Arm { point, fate } => {
                 process.points.arm(point_of(&point), fate_of(&fate));
                 process.say(id, boot_now(), None, Outcome::Done);
@@ -138,6 +139,22 @@ impl Process {
             });
         self.say_owed();
         self.say(id, start, Some((operation, key)), outcome);
+    }
+
+    /// Without an operation: the rules of the history are about those.
+    async fn finishes(self: Arc<Self>, id: u64, key: String, ticket: String) {
+        let start = boot_now();
+        let session = self.session(&key);
+        let finished = session.finish_device_login(&ticket.parse().unwrap()).await;
+        let outcome = match finished {
+            Ok(_) => Outcome::Done,
+            Err(failed) => Outcome::Failed {
+                kind: format!("{:?}", failed.kind()),
+                retry_after_ms: None,
+                why: why(&failed),
+            },
+        };
+        self.say(id, start, None, outcome);
     }
 
     /// Before a reply, whose credentials may be unsaved.

@@ -128,6 +128,11 @@ pub struct Order {
 pub enum What {
     /// An operation on the session of this key: `tenant/token id`, or a token id of [`TENANT`].
     Do(Operation, String),
+    /// Finishes a login on another device of the session of this key, with its ticket.
+    Finish {
+        key: String,
+        ticket: String,
+    },
     /// `CrashPoints::arm`, in words.
     Arm {
         point: String,

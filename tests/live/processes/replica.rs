@@ -56,6 +56,11 @@ impl Replica {
         self.give(What::Do(operation, key.to_owned()))
     }
 
+    /// Has it finish a login on another device.
+    pub fn finish(&self, key: &str, ticket: &str) -> Ordered {
+        self.give(What::Finish { key: key.to_owned(), ticket: ticket.to_owned() })
+    }
+
     /// The result of an operation in a process that keeps running.
     pub async fn ask(&self, operation: Operation, key: &str) -> Outcome {
         self.order(operation, key).answer().await.outcome
@@ -251,6 +256,15 @@ async fn read(stdout: ChildStdout, waiting: Waiting, history: History) {
 pub async fn pause(ms: u64) {
     // Another process cannot wake this one, and runs by the system's clock.
     tokio::time::sleep(Duration::from_millis(ms.clamp(1, 200))).await;
+}
+
+/// Waits for as long as processes outside need for something.
+pub async fn pause_for(duration: Duration) {
+    let mut left = u64::try_from(duration.as_millis()).unwrap();
+    while left > 0 {
+        pause(left).await;
+        left = left.saturating_sub(200);
+    }
 }
 
 mod tests {

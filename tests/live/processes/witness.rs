@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use session_warden::key::{ProviderName, SessionId};
 use session_warden::seal::KeyRing;
 use session_warden::store::{
-    Attempt, Changes, Cursor, Due, DuePage, Intent, Listed, Outcome, Owner, Presence, RecordFilter,
-    Resealed, SettleTo, Statement, Store, StoreContext, StoreError, Stored,
+    Attempt, Changes, Cursor, Due, DuePage, Intent, Listed, LoginClaim, LoginOutcome, Outcome,
+    Owner, Presence, RecordFilter, Resealed, SettleTo, Statement, Store, StoreContext, StoreError,
+    Stored,
 };
 
 use super::child::{DEED, write};
@@ -146,6 +147,10 @@ impl Store for Witness {
 
     async fn reseal(&self, limit: usize) -> Result<Resealed, StoreError> {
         self.write(self.inner.reseal(limit)).await
+    }
+
+    async fn claim_login(&self, claim: &LoginClaim) -> Result<Option<LoginOutcome>, StoreError> {
+        self.inner.claim_login(claim).await
     }
 
     async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {

@@ -51,6 +51,24 @@ async fn a_browser_that_logs_in_with_pkce_brings_back_a_session() {
 }
 
 #[tokio::test]
+async fn a_browser_brings_only_a_reference_to_a_login_that_was_pushed() {
+    let peer = OidcPeer::start(Options { access_ttl_s: 600, ..Options::default() }).await;
+    let client = logging_in(&peer).push_authorization_requests();
+    let supervisor = supervised(&MemoryStore::new(), client).start().await.unwrap();
+    let all: Sessions<OAuth2> = supervisor.sessions(PROVIDER).unwrap();
+    let login = all.begin_login(key(), options()).await.unwrap();
+    let names: Vec<_> = login.url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    assert_eq!(names, ["client_id", "request_uri"]);
+    assert!(login.url_expires_at.unwrap() < login.expires_at);
+    let back = peer.log_in(login.url.as_str()).await;
+    let (session, established) = all.finish_login(&login.ticket, &back).await.unwrap();
+    let Establishment::Active(attributes) = established;
+    assert_eq!(attributes.scope.as_deref(), Some("openid offline_access"));
+    assert_eq!(session.call(UserInfo).await.unwrap()["sub"], "bob");
+    assert_eq!(peer.counts().await.pushed, 1);
+}
+
+#[tokio::test]
 async fn a_user_who_does_not_want_to_is_told_apart_from_one_who_does() {
     let peer = OidcPeer::start(Options::default()).await;
     let supervisor = supervised(&MemoryStore::new(), logging_in(&peer)).start().await.unwrap();

@@ -20,6 +20,13 @@ impl OAuth2 {
         kept.filter_map(|(attribute, pointer)| Some((attribute.clone(), text(response, pointer)?)))
     }
 
+    /// The type of a token that was issued in exchange for another one (RFC 8693 section 2.2.1).
+    pub(in crate::provider::oauth2) fn issued_token_type(
+        response: &HttpResponse,
+    ) -> Option<String> {
+        text(response, &JsonPointer::new("/issued_token_type").ok()?)
+    }
+
     /// The host that the response names for the session; None if it names none. A refresh never
     /// fails for a host that the settings do not allow, because the new tokens would be lost: then
     /// the session keeps its host.

@@ -73,6 +73,12 @@
         tenant TEXT NOT NULL,
         PRIMARY KEY (provider, tenant)
     ) STRICT;
+    CREATE TABLE login (
+        login BLOB PRIMARY KEY,
+        claim INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        pace INTEGER NOT NULL
+    ) STRICT;
     INSERT INTO store
         SELECT one, in_clear, 2 * max(removed, deleted) + 1, iif(deleted > 0, deleted + 1, 0),
             iif(deleted > 0, 2 * deleted + 2, 0), random() FROM store_1;

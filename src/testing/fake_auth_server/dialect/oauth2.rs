@@ -3,24 +3,42 @@
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use self::device_logins::DeviceLogins;
+use self::pushed_parameters::PushedParameters;
 use self::shaped_request::{GrantType, ShapedRequest};
 use super::{Dialect, RequestContext, Route};
 use crate::clock::Now;
 use crate::testing::fake_auth_server::authority::{Description, Holder, Redemption};
 use crate::testing::fake_auth_server::counts::Endpoint;
 use crate::testing::fake_auth_server::error_code::ErrorCode;
+use crate::testing::fake_auth_server::fake_login::FakeLogin;
 use crate::testing::fake_auth_server::fake_response::{FakeResponse, members};
 use crate::testing::fake_auth_server::fake_server_shape::FakeServerShape;
 use crate::testing::fake_auth_server::incoming_request::IncomingRequest;
 use crate::testing::fake_auth_server::server_state::ServerState;
 
 mod authorize;
+mod device_logins;
+mod exchanged_tokens;
+mod pushed_parameters;
 mod shaped_request;
 mod token_response;
 
-/// A server that keeps nothing but its shape and what all dialects share.
+/// A server that keeps little but its shape and what all dialects share.
 pub(in super::super) struct OAuth2Server {
     pub(in super::super) shape: FakeServerShape,
+    pushed: PushedParameters,
+    devices: DeviceLogins,
+}
+
+impl OAuth2Server {
+    pub(in super::super) fn new(shape: FakeServerShape) -> Self {
+        Self { shape, pushed: PushedParameters::default(), devices: DeviceLogins::default() }
+    }
+
+    pub(in super::super) fn answer_device_login(&mut self, user_code: &str, answer: FakeLogin) {
+        self.devices.answer(user_code, answer);
+    }
 }
 
 impl Dialect for OAuth2Server {
@@ -33,6 +51,10 @@ impl Dialect for OAuth2Server {
             "/revoke" => (Method::POST, Route::to(Endpoint::Revoke, Self::revoke)),
             "/introspect" => (Method::POST, Route::to(Endpoint::Introspect, Self::introspect)),
             "/resource" => (Method::GET, Route::to(Endpoint::Resource, Self::resource)),
+            "/par" => (Method::POST, Route::to(Endpoint::PushedAuthorization, Self::push)),
+            "/device_authorization" => {
+                (Method::POST, Route::to(Endpoint::DeviceAuthorization, Self::begin_device_login))
+            }
             "/authorize" => (Method::GET, Route::to(Endpoint::Authorize, Self::authorize)),
             "/login" if self.shape.authorization_page => {
                 (Method::GET, Route::to(Endpoint::Authorize, Self::authorization_page))
@@ -66,6 +88,9 @@ impl OAuth2Server {
             Some(GrantType::Password) => Endpoint::Password,
             Some(GrantType::ClientCredentials) => Endpoint::ClientCredentials,
             Some(GrantType::AuthorizationCode) => Endpoint::AuthorizationCode,
+            Some(GrantType::DeviceCode) => Endpoint::DeviceCode,
+            Some(GrantType::JwtBearer) => Endpoint::JwtBearer,
+            Some(GrantType::TokenExchange) => Endpoint::TokenExchange,
             Some(GrantType::RefreshToken) => Endpoint::RefreshToken,
             None => Endpoint::Token,
         };
@@ -78,8 +103,13 @@ impl OAuth2Server {
         let RequestContext { server, request, now } = context;
         let request = ShapedRequest::read(&self.shape, request)?;
         request.required("grant_type")?;
-        let client = client(server, &request, *now)?;
         let grant_type = request.grant_type()?;
+        let is_jwt = grant_type == GrantType::JwtBearer;
+        let issuer = if is_jwt { Some(issuer(server, &request, *now)?) } else { None };
+        let client = match issuer.filter(|_| request.names_no_client()) {
+            Some(issuer) => issuer,
+            None => client(server, &request, *now)?,
+        };
         request.check(grant_type)?;
         let scope = request.scope()?;
         let now = now.boot;
@@ -88,12 +118,26 @@ impl OAuth2Server {
                 let user = Some(user(&request, server)?);
                 server.authority.grant(Holder { user, client, scope }, now)
             }
-            GrantType::ClientCredentials => {
+            GrantType::ClientCredentials | GrantType::JwtBearer => {
                 server.authority.grant(Holder { user: None, client, scope }, now)
+            }
+            GrantType::TokenExchange => {
+                let issued = exchanged_tokens::issue(&mut server.authority, &request, client, now)?;
+                let response = token_response::of(&self.shape, issued, &server.expires_in);
+                return Ok(
+                    response.with_member("issued_token_type", exchanged_tokens::ACCESS_TOKEN)
+                );
             }
             GrantType::AuthorizationCode => {
                 let redemption = redemption(&request, &client, scope.as_deref())?;
                 server.authority.redeem(&redemption, now)?
+            }
+            GrantType::DeviceCode => {
+                let code = request.required("device_code")?;
+                match self.devices.poll(&mut server.authority, (code, &client), now) {
+                    Ok(issued) => issued,
+                    Err(refusal) => return Ok(*refusal),
+                }
             }
             GrantType::RefreshToken => {
                 let presented = request.required("refresh_token")?;
@@ -145,11 +189,22 @@ impl OAuth2Server {
             ("introspection_endpoint", format!("{url}/introspect").into()),
             ("authorization_endpoint", format!("{url}/authorize").into()),
             ("authorization_response_iss_parameter_supported", true.into()),
+            ("device_authorization_endpoint", format!("{url}/device_authorization").into()),
+            ("pushed_authorization_request_endpoint", format!("{url}/par").into()),
+            ("require_pushed_authorization_requests", self.shape.requires_pushed.into()),
             ("userinfo_endpoint", format!("{url}/userinfo").into()),
             ("response_types_supported", json!(["code"])),
             (
                 "grant_types_supported",
-                json!(["password", "client_credentials", "authorization_code", "refresh_token"]),
+                json!([
+                    "password",
+                    "client_credentials",
+                    "authorization_code",
+                    "refresh_token",
+                    "urn:ietf:params:oauth:grant-type:device_code",
+                    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+                    "urn:ietf:params:oauth:grant-type:token-exchange"
+                ]),
             ),
             (
                 "token_endpoint_auth_methods_supported",
@@ -175,11 +230,29 @@ fn client(
     if kind != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
         return Err(ErrorCode::InvalidClient);
     }
-    // An assertion for the issuer, or for the token endpoint as RFC 7523 section 3 has it.
-    let token_endpoint = format!("{}/token", server.url);
-    let audiences = [server.issuer.as_str(), token_endpoint.as_str()];
+    let audiences = audiences(server);
+    let audiences = audiences.each_ref().map(String::as_str);
     let id = request.client_id();
     server.accounts.authenticate_by_assertion(assertion, id, &audiences, now.wall)
+}
+
+/// The issuer of the JWT that is the grant (RFC 7523 section 2.1).
+fn issuer(
+    server: &mut ServerState,
+    request: &ShapedRequest<'_>,
+    now: Now,
+) -> Result<String, ErrorCode> {
+    let assertion = request.required("assertion")?;
+    let audiences = audiences(server);
+    let audiences = audiences.each_ref().map(String::as_str);
+    let accepted = server.accounts.accept_assertion(assertion, &audiences, now.wall);
+    accepted.ok_or(ErrorCode::InvalidGrant)
+}
+
+/// The audiences of JWTs for this server: the issuer, or the token endpoint as RFC 7523 section 3 has
+/// it.
+fn audiences(server: &ServerState) -> [String; 2] {
+    [server.issuer.clone(), format!("{}/token", server.url)]
 }
 
 fn redemption<'a>(

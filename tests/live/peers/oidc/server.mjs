@@ -42,9 +42,13 @@ const counts = {
   reuse_detected: 0,
   grants_revoked: 0, // for reuse, or on the client's wish
   revocations: 0, // answers 200 of the revocation endpoint
+  pushed: 0, // answers 201 of the endpoint for pushed authorization requests
+  device_polls: 0, // requests with a device code, whatever the answer
+  early_polls: 0, // those that came less than 4.9 s after the one before, with the same code
   dropped: 0, // answers lost by drop_after_commit
 };
 const presented = new Set();
+const polledAt = new Map(); // device code -> when it came last, in ms
 
 function countToken({ grant_type, refresh_token }, status) {
   counts.token_requests += 1;
@@ -57,14 +61,24 @@ function countToken({ grant_type, refresh_token }, status) {
   counts[status === 200 ? 'refreshes' : 'refresh_errors'] += 1;
 }
 
+function countPoll(code, arrived) {
+  if (!code) return;
+  counts.device_polls += 1;
+  counts.early_polls += arrived < (polledAt.get(code) ?? 0) + 4900;
+  polledAt.set(code, arrived);
+}
+
 // Around the whole exchange: what comes after next() happens when the store has committed and nothing
 // has been written to the socket.
 async function observe(ctx, next) {
+  const arrived = Date.now();
   await next();
   const route = ctx.oidc?.route;
+  if (route === 'pushed_authorization_request' && ctx.status === 201) counts.pushed += 1;
   if (route === 'revocation' && ctx.status === 200) counts.revocations += 1;
   if (route !== 'token') return;
   countToken(ctx.oidc.params ?? {}, ctx.status);
+  countPoll(ctx.oidc.params?.device_code, arrived);
   const drop = ctx.status === 200 && faults.drop_after_commit > 0;
   if (drop) { faults.drop_after_commit -= 1; counts.dropped += 1; }
   if (faults.delay_ms) await sleep(faults.delay_ms);
@@ -100,6 +114,7 @@ async function control(provider, req, res) {
 const rows = new Map(); // "Model:id" -> { payload, ends, consumedAt }, times in ms
 const byGrant = new Map(); // grant id -> Set of keys
 const byUid = new Map(); // a browser session's uid -> its id
+const byUserCode = new Map(); // what a user types -> the id of the device code
 
 class Store {
   constructor(model) { this.model = model; }
@@ -118,6 +133,7 @@ class Store {
     const ends = expiresIn ? Date.now() + (expiresIn + 5) * 1000 : Infinity;
     rows.set(this.#key(id), { payload, ends });
     if (this.model === 'Session') byUid.set(payload.uid, id);
+    if (payload.userCode) byUserCode.set(payload.userCode, id);
     if (!payload.grantId) return;
     if (!byGrant.has(payload.grantId)) byGrant.set(payload.grantId, new Set());
     byGrant.get(payload.grantId).add(this.#key(id));
@@ -159,11 +175,12 @@ class Store {
 
   async findByUid(uid) { return this.find(byUid.get(uid)); }
 
-  // Nobody logs in with a device code here.
-  async findByUserCode() { return undefined; }
+  async findByUserCode(userCode) { return this.find(byUserCode.get(userCode)); }
 }
 
 // ---- provider -----------------------------------------------------------------------------------
+
+const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 
 const own = async (ctx, client, token) => token.clientId === client.clientId;
 
@@ -182,7 +199,9 @@ function configure(issuer) {
       client('basic', {
         client_secret: 'basic-secret',
         token_endpoint_auth_method: 'client_secret_basic',
-        grant_types: ['authorization_code', 'refresh_token', 'password', 'client_credentials'],
+        grant_types: [
+          'authorization_code', 'refresh_token', 'password', 'client_credentials', DEVICE_CODE,
+        ],
       }),
       client('post', { client_secret: 'post-secret', token_endpoint_auth_method: 'client_secret_post' }),
       client('public', { token_endpoint_auth_method: 'none', application_type: 'native' }),
@@ -202,6 +221,7 @@ function configure(issuer) {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
+      deviceFlow: { enabled: true },
       introspection: { enabled: true, allowedPolicy: own },
       revocation: { enabled: true, allowedPolicy: own },
     },

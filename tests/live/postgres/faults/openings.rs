@@ -1,11 +1,14 @@
 //! Stores that open at once, without privileges, or on a server that takes no writes.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use session_warden::seal::KeyRing;
 use session_warden::store::postgres::{PostgresFault, PostgresStore};
-use session_warden::store::{Outcome, Owner, Presence, Statement, Store, StoreError};
+use session_warden::store::{
+    ClaimId, LoginClaim, LoginId, Outcome, Owner, Presence, Statement, Store, StoreError,
+};
 
 use crate::peer::in_time;
 use crate::postgres::statements::{establish, id, open};
@@ -89,6 +92,10 @@ async fn a_user_with_the_granted_privileges_alone_can_do_everything() {
     store.due(id(1).provider(), Default::default(), None, 10).await.unwrap();
     store.reseal(10).await.unwrap();
     store.stale_keys().await.unwrap();
+    let (login, claim) = (LoginId([1; 16]), ClaimId(1));
+    let (lease, interval) = (Duration::from_secs(20), Duration::from_secs(5));
+    let polls = LoginClaim { login, claim, lease, interval };
+    assert!(store.claim_login(&polls).await.unwrap().is_some());
     let deleted = store.apply(&id(1), Statement::Delete).await.unwrap();
     assert!(matches!(deleted, Outcome::Done(_)), "{deleted:?}");
     assert!(store.changes(Some(&cursor), 10).await.unwrap().is_some());

@@ -20,12 +20,16 @@ impl OAuth2Server {
         &mut self,
         context: &mut RequestContext<'_>,
     ) -> Result<FakeResponse, ErrorCode> {
-        let RequestContext { server, request, .. } = context;
+        let RequestContext { server, request, now } = context;
         let (shape, form) = (&self.shape, request.form()?);
-        let client = form.required(&shape.client_id_parameter)?;
-        if !server.accounts.knows(client) {
+        let client = form.required(&shape.client_id_parameter)?.to_owned();
+        if !server.accounts.knows(&client) {
             return Err(ErrorCode::InvalidClient);
         }
+        if shape.requires_pushed && form.value("request_uri").is_none() {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        let form = self.pushed.of(form, &client, &shape.client_id_parameter, now.boot)?;
         let redirect_uri = form.required("redirect_uri")?;
         let mut back = Url::parse(redirect_uri).map_err(|_| ErrorCode::InvalidRequest)?;
         // From here on the browser goes back to the client, with a code or with an error.
@@ -34,7 +38,7 @@ impl OAuth2Server {
             Ok((user, Accepted { challenge, scope })) => {
                 let code = Code {
                     user: user.clone(),
-                    client: Some(client.to_owned()),
+                    client: Some(client),
                     redirect_uri: redirect_uri.to_owned(),
                     challenge: challenge.clone(),
                     scope: scope.clone(),

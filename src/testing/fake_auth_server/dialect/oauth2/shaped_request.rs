@@ -20,6 +20,12 @@ pub(super) enum GrantType {
     Password,
     ClientCredentials,
     AuthorizationCode,
+    /// RFC 8628 section 3.4.
+    DeviceCode,
+    /// RFC 7523 section 2.1.
+    JwtBearer,
+    /// RFC 8693 section 2.1.
+    TokenExchange,
     RefreshToken,
 }
 
@@ -41,12 +47,22 @@ impl<'a> ShapedRequest<'a> {
         Ok(Self { shape, request, form })
     }
 
+    pub(super) fn into_form(self) -> Form {
+        self.form
+    }
+
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.form.value(name)
     }
 
     pub(super) fn required(&self, name: &str) -> Result<&str, ErrorCode> {
         self.form.required(name)
+    }
+
+    /// Whether the request says nothing of a client.
+    pub(super) fn names_no_client(&self) -> bool {
+        let says = self.client_id().is_some() || self.value("client_assertion").is_some();
+        !says && self.request.authorization("basic").is_none()
     }
 
     /// The client's id among the fields.
@@ -60,6 +76,15 @@ impl<'a> ShapedRequest<'a> {
 
     pub(super) fn grant_type(&self) -> Result<GrantType, ErrorCode> {
         let word = self.form.required("grant_type")?;
+        let extension = match word {
+            "urn:ietf:params:oauth:grant-type:device_code" => Some(GrantType::DeviceCode),
+            "urn:ietf:params:oauth:grant-type:jwt-bearer" => Some(GrantType::JwtBearer),
+            "urn:ietf:params:oauth:grant-type:token-exchange" => Some(GrantType::TokenExchange),
+            _ => None,
+        };
+        if let Some(extension) = extension {
+            return Ok(extension);
+        }
         let own = &self.shape.grant_types;
         let known = [
             (GrantType::Password, &own.password, "password"),
