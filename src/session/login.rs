@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::api_call::{ApiCall, caught};
+use super::api_call::{ApiCall, CallOf, caught};
 use super::dispatch::Dispatcher;
 use super::{Establishment, Session};
 use crate::client::Client;
@@ -178,7 +178,8 @@ impl<P: RedirectLogin> Session<P> {
             context.resolve(&tenant_client).await.map_err(|error| error.of_session(&self.id))?;
         let provider = client.typed::<P>().map_err(|error| error.of_session(&self.id))?;
         // Only to let the provider prepare: the grant is an exchange and gets its own permit.
-        let call = ApiCall::begin(context, &tenant_client, &client, Some(&self.id)).await;
+        let of = CallOf::Session(&self.id);
+        let call = ApiCall::begin(context, &tenant_client, &client, of).await;
         drop(call.map_err(|error| error.of_session(&self.id))?);
         Ok((client, provider))
     }
