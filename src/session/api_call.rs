@@ -11,16 +11,40 @@ use crate::client::admission::Permit;
 use crate::client::tenant_client::TenantClient;
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::SessionId;
+use crate::key::{ProviderName, SessionId, Tenant};
 use crate::provider::{ExchangeError, FailureClass, HttpSender};
 use crate::task::CatchPanic;
+
+/// What a request beside the exchanges belongs to.
+#[derive(Clone, Copy)]
+pub(crate) enum CallOf<'a> {
+    Session(&'a SessionId),
+    /// A tenant of a provider, and none of its sessions.
+    Tenant(&'a ProviderName, &'a Tenant),
+}
+
+impl<'a> CallOf<'a> {
+    fn session(self) -> Option<&'a SessionId> {
+        match self {
+            Self::Session(id) => Some(id),
+            Self::Tenant(..) => None,
+        }
+    }
+
+    fn unless_paused(self, context: &Context) -> Result<()> {
+        match self {
+            Self::Session(id) => context.paused.check(id),
+            Self::Tenant(provider, tenant) => context.paused.check_tenant(provider, tenant),
+        }
+    }
+}
 
 /// A request beside the exchanges. It has a permit, and the provider has prepared.
 pub(crate) struct ApiCall<'a> {
     context: &'a Context,
     tenant_client: &'a TenantClient,
     client: &'a Client,
-    session: Option<&'a SessionId>,
+    of: CallOf<'a>,
     sender: HttpSender<'a>,
     permit: Permit,
 }
@@ -31,16 +55,20 @@ impl<'a> ApiCall<'a> {
         context: &'a Context,
         tenant_client: &'a TenantClient,
         client: &'a Client,
-        session: Option<&'a SessionId>,
+        of: CallOf<'a>,
     ) -> Result<Self> {
-        session.map_or(Ok(()), |id| context.paused.check(id))?;
+        of.unless_paused(context)?;
+        let session = of.session();
         let permit = client
             .admission
             .enter_untracked(&*context.clock, session, None)
             .await
             .map_err(|rejected| rejected.error)?;
+        // Again after the wait for the permit, which may have been long: nothing may leave once
+        // `Supervisor::pause` has returned.
+        of.unless_paused(context)?;
         let sender = client.sender(&context.clock, session, &context.policy);
-        let call = Self { context, tenant_client, client, session, sender, permit };
+        let call = Self { context, tenant_client, client, of, sender, permit };
         let prepared = CatchPanic::new(client.provider.prepare(&call.sender));
         let prepared = timeout(&*context.clock, context.policy.attempt_budget, prepared).await;
         let prepared = match prepared {
@@ -56,8 +84,7 @@ impl<'a> ApiCall<'a> {
 
     /// Sends the request, and returns the response with any status.
     pub(crate) async fn send(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>> {
-        let Self { context, sender, permit, .. } = self;
-        let sent = permit.while_open(&*context.clock, sender.send(request)).await;
+        let sent = self.send_unless_paused(request).await?;
         sent.map_err(|failed| self.error_for_caller(failed))
     }
 
@@ -67,9 +94,18 @@ impl<'a> ApiCall<'a> {
         &mut self,
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>> {
-        let Self { context, sender, permit, .. } = self;
-        let sent = permit.while_open(&*context.clock, sender.send(request)).await;
+        let sent = self.send_unless_paused(request).await?;
         sent.map_err(|failed| self.error_for_caller(failed.nothing_in_doubt()))
+    }
+
+    async fn send_unless_paused(
+        &mut self,
+        request: Request<Bytes>,
+    ) -> Result<std::result::Result<Response<Bytes>, ExchangeError>> {
+        let Self { context, of, sender, permit, .. } = self;
+        // The provider may have taken long to prepare.
+        of.unless_paused(context)?;
+        Ok(permit.while_open(&*context.clock, sender.send(request)).await)
     }
 
     /// The sender, which decodes responses.
@@ -79,7 +115,7 @@ impl<'a> ApiCall<'a> {
 
     /// The caller's error for a failure.
     pub(crate) fn error_for_caller(&self, failed: ExchangeError) -> Error {
-        self.context.failed_call(self.tenant_client, self.client, self.session, failed)
+        self.context.failed_call(self.tenant_client, self.client, self.of.session(), failed)
     }
 }
 

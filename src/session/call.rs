@@ -7,7 +7,7 @@ use http::{Request, Response};
 use tokio::sync::oneshot;
 
 use super::Session;
-use super::api_call::{ApiCall, panicked};
+use super::api_call::{ApiCall, CallOf, panicked};
 use super::context::Context;
 use super::mark_lost;
 use super::outcome::Invalidation;
@@ -126,8 +126,8 @@ impl<P: Provider, O: Operation<P>> Call<P, O> {
                  again",
             ));
         }
-        let (tenant_client, id) = (&self.slot.tenant_client, Some(self.slot.id()));
-        let mut call = ApiCall::begin(self.context(), tenant_client, &self.client, id).await?;
+        let (tenant_client, of) = (&self.slot.tenant_client, CallOf::Session(self.slot.id()));
+        let mut call = ApiCall::begin(self.context(), tenant_client, &self.client, of).await?;
         let (request, read_with) = self.request(token, held)?;
         Ok((call.send(request).await?, read_with))
     }

@@ -270,6 +270,16 @@ impl Exchange {
             Err(failed) => return self.fails(failed),
         };
         self.steps.at(CrashPoint::Claimed);
+        // After the claim: the preparation, the room in the journal and the claim may have taken long,
+        // and nothing may leave once `Supervisor::pause` has returned.
+        if let Err(paused) = self.unless_paused() {
+            let Claimed { attempt, permit, room, .. } = claimed;
+            drop((permit, room));
+            // Without a time to retry: callers may refresh at once after the resume.
+            let left = self.left_as_before();
+            self.settle(attempt, left).await;
+            return self.fails(paused);
+        }
         // Read before the request is sent: another session's success during this request may be
         // the first after an outage that this request still meets, so it proves nothing.
         self.other_success_at = self.client.admission.other_success_at(self.slot.id());

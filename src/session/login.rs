@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::api_call::{ApiCall, caught};
+use super::api_call::{ApiCall, CallOf, caught};
 use super::context::Context;
 use super::dispatch::Dispatcher;
 use super::{Establishment, Session};
@@ -215,7 +215,8 @@ impl<P> LoginClient<P> {
         context: &'a Context,
         id: &'a SessionId,
     ) -> Result<ApiCall<'a>> {
-        let call = ApiCall::begin(context, &self.tenant_client, &self.client, Some(id)).await;
+        let of = CallOf::Session(id);
+        let call = ApiCall::begin(context, &self.tenant_client, &self.client, of).await;
         call.map_err(|error| error.of_session(id))
     }
 }

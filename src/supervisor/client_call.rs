@@ -5,7 +5,7 @@ use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Tenant;
 use crate::provider::{ClientOperation, Provider};
-use crate::session::api_call::{ApiCall, panicked};
+use crate::session::api_call::{ApiCall, CallOf, panicked};
 use crate::task::CatchPanic;
 
 impl<P: Provider> Sessions<P> {
@@ -31,12 +31,12 @@ impl<P: Provider> Sessions<P> {
         let Some(_task_guard) = context.tasks.enter() else {
             return Err(context.tasks.refusal());
         };
-        context.paused.check_tenant(&self.provider.name, tenant)?;
         let tenant_client = self.provider.tenant_client(tenant);
         let client = context.resolve(&tenant_client).await?;
         let provider = client.typed::<P>()?;
         let call = async {
-            let mut call = ApiCall::begin(context, &tenant_client, &client, None).await?;
+            let of = CallOf::Tenant(&self.provider.name, tenant);
+            let mut call = ApiCall::begin(context, &tenant_client, &client, of).await?;
             let (request, read_with) = operation.request(&provider)?;
             let answer = call.send(request).await?;
             let read = operation.response(call.sender(), read_with, &answer);

@@ -27,8 +27,9 @@ impl Supervisor {
     ///   session; the server learns of it after the resume.
     /// - Requests that are under way end, and their results are saved.
     ///
-    /// In this process, the pause holds when this returns. Other processes learn of it when they next
-    /// read the store: with a file or PostgreSQL, [every second](crate::policy::PAUSES_POLL).
+    /// In this process, the pause is in force as soon as this returns: nothing leaves after that. Other
+    /// processes learn of it when they next read the store: with a file or PostgreSQL,
+    /// [every second](crate::policy::PAUSES_POLL).
     ///
     /// # Errors
     ///

@@ -1,15 +1,20 @@
 //! Providers and tenants that the backend has paused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use session_warden::error::ExchangeOutcome;
 use session_warden::key::{PauseScope, ProviderName, Tenant};
-use session_warden::policy::{DUE_POLL, PAUSED_SCOPES, Policy, RESUME_SPREAD, RefreshPolicy, When};
-use session_warden::provider::Registration;
+use session_warden::policy::{
+    DUE_POLL, PAUSED_SCOPES, Policy, ProviderLimits, RESUME_SPREAD, RefreshPolicy, When,
+};
+use session_warden::provider::{FailureClass, Registration, SourceError};
 use session_warden::session::{Revocation, State};
 use session_warden::store::MemoryStore;
 use session_warden::testing::{ManualClock, Reply, Script, ScriptedProvider, StoreCall};
-use session_warden::{Error, ErrorKind, Session, SessionKey};
+use session_warden::{Error, ErrorKind, Session, SessionKey, Supervisor};
+use tokio::sync::Semaphore;
 
 use crate::fixtures::{Fixture, ScriptedFixture};
 use crate::support::{LIFE, SECOND, until};
@@ -107,6 +112,83 @@ async fn a_request_that_is_under_way_ends_and_is_saved() {
     assert_eq!(token.generation(), 2);
     assert_eq!(fixture.record().await.generation, 2);
     assert_paused(fixture.until(fixture.session.refresh()).await);
+}
+
+#[tokio::test]
+async fn an_exchange_that_claims_while_the_pause_is_set_sends_nothing() {
+    let fixture = ScriptedFixture::established().await;
+    fixture.faults.hold(StoreCall::Claim);
+    let session: Session<ScriptedProvider> = fixture.session.clone();
+    let refreshing = tokio::spawn(async move { session.refresh().await });
+    fixture.faults.held(StoreCall::Claim, 1).await;
+    let scope = PauseScope::Provider(fixture.session.id().provider().clone());
+    let _ = fixture.supervisor.pause(&scope).await.unwrap();
+    fixture.faults.release(StoreCall::Claim);
+    assert_paused(until(&fixture.clock, refreshing).await.unwrap());
+    assert_eq!(fixture.script.refreshes(), 0);
+    assert!(fixture.record().await.lease.is_none(), "no process waits for the claim");
+    let _ = fixture.supervisor.resume(&scope).await.unwrap();
+    // This process backs off from its own attempt.
+    fixture.clock.advance(Policy::default().backoff.cap).await;
+    assert_eq!(fixture.until(fixture.session.refresh()).await.unwrap().generation(), 2);
+}
+
+#[tokio::test]
+async fn a_revocation_that_waits_for_its_turn_while_the_pause_is_set_is_not_sent() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::new());
+    let scripted: ScriptedProvider = ScriptedProvider::new().lifetime(LIFE);
+    let script = scripted.script();
+    let narrow = ProviderLimits { exchanges: 1, ..ProviderLimits::default() };
+    let registration = Registration::new(scripted).limits(narrow);
+    let fixture = Fixture::start_at("p", registration, &store, &clock).await;
+    let other = fixture.supervisor.sessions::<ScriptedProvider>("p").unwrap();
+    let other = other.session(SessionKey::new("tenant", "other").unwrap());
+    for session in [&fixture.session, &other] {
+        let _ = fixture.until(session.establish(())).await.unwrap();
+    }
+    script.refresh(Reply::Hold);
+    let refreshing = tokio::spawn(async move { other.refresh().await });
+    script.held(1).await;
+    let session: Session<ScriptedProvider> = fixture.session.clone();
+    let revoking = tokio::spawn(async move { session.revoke().await });
+    clock.advance(Duration::ZERO).await;
+    let _ = fixture.supervisor.pause(&provider()).await.unwrap();
+    script.release();
+    let _ = until(&clock, refreshing).await.unwrap().unwrap();
+    assert_eq!(until(&clock, revoking).await.unwrap().unwrap(), Revocation::Queued);
+    assert_eq!(script.revocations(), 0);
+}
+
+#[tokio::test]
+async fn a_second_attempt_with_another_client_is_not_sent_during_a_pause() {
+    let (asked, answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
+    let scripted = || -> ScriptedProvider { ScriptedProvider::new().lifetime(LIFE) };
+    let (one, other) = (scripted(), scripted());
+    let scripts = [one.script(), other.script()];
+    let clients = Arc::new(Mutex::new(vec![other, one]));
+    let (note, wait) = (Arc::clone(&asked), Arc::clone(&answer));
+    let source = move |_: Tenant| {
+        let (clients, note, wait) = (Arc::clone(&clients), Arc::clone(&note), Arc::clone(&wait));
+        async move {
+            note.add_permits(1);
+            wait.acquire().await.unwrap().forget();
+            Ok::<_, SourceError>(Registration::new(clients.lock().pop().unwrap()))
+        }
+    };
+    let clock = ManualClock::new();
+    let builder = Supervisor::builder().clock(clock.clone()).provider_per_tenant("p", source);
+    let supervisor = builder.start().await.unwrap();
+    let session = supervisor.sessions::<ScriptedProvider>("p").unwrap();
+    let session = session.session(SessionKey::new("t", "device").unwrap());
+    let _ = until(&clock, session.establish(())).await.unwrap();
+    scripts[0].refresh(Reply::Fail(FailureClass::InvalidClient));
+    let refreshing = tokio::spawn(async move { session.refresh().await });
+    asked.acquire_many(2).await.unwrap().forget();
+    let _ = supervisor.pause(&provider()).await.unwrap();
+    answer.add_permits(1);
+    let error = until(&clock, refreshing).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RetryLater);
+    assert_eq!(scripts.map(|script| script.refreshes()), [1, 0]);
 }
 
 #[tokio::test]

@@ -151,6 +151,9 @@ pub(super) async fn admit(
     }
     let permit = client.admission.enter_untracked(&*context.clock, Some(slot.id()), permit).await;
     let permit = permit.map_err(|rejected| rejected.error)?;
+    // Again after the wait for the permit, which may have been long: nothing may leave once
+    // `Supervisor::pause` has returned.
+    context.paused.check(slot.id())?;
     Ok(RevocationRequest { client, permit })
 }
 
@@ -166,6 +169,11 @@ impl RevocationRequest {
         let provider = &*client.provider;
         let exchange = async {
             provider.prepare(&sender).await?;
+            // The provider may have taken long to prepare.
+            context
+                .paused
+                .check(slot.id())
+                .map_err(|paused| ExchangeError::new(FailureClass::NotSent).with_source(paused))?;
             provider.revoke(&sender, credentials).await
         };
         let exchange = CatchPanic::new(Box::pin(exchange));

@@ -60,13 +60,21 @@ impl Exchange {
             (false, _, None) | (true, ExchangeKind::Grant, _) => None,
         };
         let Some(grant) = again else { return (attempted.0.map_err(unprocessed), attempted.1) };
-        if self.prepare(&client).await.is_err() {
+        if self.ready_again(&client).await.is_err() {
             return (attempted.0.map_err(unprocessed), attempted.1);
         }
         let attempted = self.attempt(&client, claimed, grant, held).await;
         // Only this attempt is reported: the client of the first one is no longer in use.
         self.report(&client, attempted.0.as_ref().map(|_| ()));
         attempted
+    }
+
+    /// Prepares a second attempt, unless the backend has paused the session since the first one.
+    async fn ready_again(&self, client: &Client) -> Result<(), Failure> {
+        self.unless_paused()?;
+        self.prepare(client).await?;
+        // The provider may have taken long to prepare.
+        self.unless_paused()
     }
 
     /// A grant that needs no user: from the provider, or from the application's `renew_with`.

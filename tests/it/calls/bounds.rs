@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use session_warden::Session;
 use session_warden::error::{ExchangeOutcome, Result};
-use session_warden::key::Tenant;
+use session_warden::key::{PauseScope, Tenant};
 use session_warden::provider::ClientOperation;
 use session_warden::supervisor::Sessions;
 use session_warden::testing::{FakeProvider, Script};
@@ -155,6 +155,30 @@ async fn calls_wait_for_their_turn_like_all_exchanges_and_no_longer() {
     assert_eq!((server.count(Endpoint::Resource), server.count(Endpoint::Discovery)), (1, 0));
     server.release();
     assert_eq!(calling.await.unwrap().unwrap(), 200);
+}
+
+#[tokio::test]
+async fn a_pause_holds_for_calls_that_wait_for_their_turn() {
+    let (server, fixture) = signed_in_with(narrow, Policy::default()).await;
+    let calling = fixture.held_call(&server).await;
+    let (session, visit) = (fixture.session.clone(), Visit::new(&server, Effect::None));
+    let (all, metadata) = (fixture.all(), Metadata::new(&server));
+    let waiting = [
+        tokio::spawn(async move { session.call(visit.own()).await.map(drop) }),
+        tokio::spawn(async move { all.call(&tenant(), metadata).await.map(drop) }),
+    ];
+    fixture.clock.advance(Duration::ZERO).await;
+    let scope = PauseScope::Provider(fixture.session.id().provider().clone());
+    assert!(fixture.supervisor.pause(&scope).await.unwrap());
+    server.release();
+    assert_eq!(calling.await.unwrap().unwrap(), 200, "it was sent before the pause");
+    for refused in waiting {
+        let error = refused.await.unwrap().unwrap_err();
+        let seen = (error.kind(), error.outcome());
+        assert_eq!(seen, (ErrorKind::RetryLater, Some(ExchangeOutcome::NotSent)));
+        assert!(error.to_string().contains("has paused the session"), "{error}");
+    }
+    assert_eq!((server.count(Endpoint::Resource), server.count(Endpoint::Discovery)), (1, 0));
 }
 
 #[tokio::test]
