@@ -24,12 +24,13 @@ impl DeadJournal {
         self.owner
     }
 
-    /// The slots that are not free.
-    pub(crate) fn entries(&mut self) -> io::Result<Vec<(u32, SlotContent)>> {
+    /// The slots that are not free. One that the disk does not give back keeps no other from being
+    /// read.
+    pub(crate) fn entries(&mut self) -> io::Result<Vec<(u32, io::Result<SlotContent>)>> {
         let mut entries = Vec::new();
         for slot in 0..self.file.slots()? {
-            let content = self.file.read(slot)?;
-            if content != SlotContent::Free {
+            let content = self.file.read(slot);
+            if !matches!(content, Ok(SlotContent::Free)) {
                 entries.push((slot, content));
             }
         }

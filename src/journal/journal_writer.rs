@@ -128,6 +128,8 @@ pub(crate) struct Room {
     state: Mutex<RoomState>,
 }
 
+type WriteReply = oneshot::Receiver<Result<(), JournalFault>>;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoomState {
     Unprepared,
@@ -142,31 +144,52 @@ impl Room {
     /// Writes the entry. It is on the disk when this returns.
     pub(crate) async fn write(&self, entry: &Entry) -> Result<(), JournalFault> {
         let bytes = slot_with(&entry.seal(&self.writer.ring)?).ok_or(JournalFault::TooLarge)?;
-        let slot = self.slot;
-        // Before it is sent: if the caller gives up now, the entry may still be written, and the
-        // slot must not be used for another one.
-        self.change(RoomState::Written);
-        let (reply, written) = oneshot::channel();
-        self.writer.send(Job::Write { slot, bytes, reply })?;
+        let Some(written) = self.send_write(bytes)? else { return Ok(()) };
         let written = written.await.unwrap_or(Err(JournalFault::Closed));
         if written.is_err() {
-            self.change(RoomState::Unprepared);
+            let mut state = self.state.lock();
+            // `free` may have come first. The slot is then another room's.
+            if *state == RoomState::Written {
+                self.set(&mut state, RoomState::Unprepared);
+            }
         }
         written
     }
 
-    /// Frees the slot: the store has the entry, or it counts no more.
-    pub(crate) fn free(&self) {
-        let former = self.change(RoomState::Freed);
-        if former == RoomState::Written {
-            // Fails only when the thread has ended; the entry is then replayed once more.
-            let _ = self.writer.send(Job::Erase { slot: self.slot });
+    /// Sends the entry to the thread; `None` if the room was freed meanwhile, because the store has
+    /// the entry already.
+    fn send_write(&self, bytes: Vec<u8>) -> Result<Option<WriteReply>, JournalFault> {
+        // The lock is held until the job is sent: otherwise `free` could come in between, and the
+        // entry would overwrite that of the slot's next room.
+        let mut state = self.state.lock();
+        if *state == RoomState::Freed {
+            return Ok(None);
         }
-        self.give_back(former);
+        // Before it is sent: if the caller gives up now, the entry may still be written, and the
+        // slot must not be used for another one.
+        self.set(&mut state, RoomState::Written);
+        let (reply, written) = oneshot::channel();
+        self.writer.send(Job::Write { slot: self.slot, bytes, reply })?;
+        Ok(Some(written))
     }
 
-    fn change(&self, to: RoomState) -> RoomState {
-        let former = std::mem::replace(&mut *self.state.lock(), to);
+    /// Frees the slot: the store has the entry, or it counts no more.
+    pub(crate) fn free(&self) {
+        let mut state = self.state.lock();
+        let former = self.set(&mut state, RoomState::Freed);
+        if former == RoomState::Written {
+            // The thread gives the slot back when it has erased the entry, so that a disk that
+            // hangs does not fill the queue. Fails only when the thread has ended; the entry is then
+            // replayed once more.
+            let _ = self.writer.send(Job::Erase { slot: self.slot });
+        } else {
+            self.give_back(former);
+        }
+    }
+
+    /// Sets the state, and counts the entries. Returns the former state.
+    fn set(&self, state: &mut RoomState, to: RoomState) -> RoomState {
+        let former = std::mem::replace(state, to);
         let mut slots = self.writer.slots.lock();
         match (former == RoomState::Written, to == RoomState::Written) {
             (false, true) => slots.written += 1,
@@ -180,8 +203,8 @@ impl Room {
         let mut slots = self.writer.slots.lock();
         match former {
             RoomState::Unprepared => slots.unprepared.push(self.slot),
-            RoomState::Prepared | RoomState::Written => slots.free.push(self.slot),
-            RoomState::Freed => {}
+            RoomState::Prepared => slots.free.push(self.slot),
+            RoomState::Written | RoomState::Freed => {}
         }
     }
 }
@@ -190,9 +213,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         let state = *self.state.get_mut();
         // The slot of an entry that the store lacks stays in use: the next process replays it.
-        if state != RoomState::Written {
-            self.give_back(state);
-        }
+        self.give_back(state);
     }
 }
 
@@ -209,7 +230,7 @@ fn run(mut file: JournalFile, queue: &Receiver<Job>, slots: &Mutex<Slots>) {
             done.fill(Err(JournalFault::of(&error)));
         }
         for (job, done) in batch.into_iter().zip(done) {
-            answer(job, done);
+            answer(job, done, slots);
         }
     }
     let slots = slots.lock();
@@ -218,17 +239,20 @@ fn run(mut file: JournalFile, queue: &Receiver<Job>, slots: &Mutex<Slots>) {
     }
 }
 
-fn answer(job: Job, done: Result<(), JournalFault>) {
+fn answer(job: Job, done: Result<(), JournalFault>, slots: &Mutex<Slots>) {
     match job {
         Job::Prepare { room, reply } => {
             if done.is_ok() {
-                room.change(RoomState::Prepared);
+                *room.state.lock() = RoomState::Prepared;
             }
             // If nobody waits any more, the room is dropped and gives its slot back.
             drop(reply.send(done.map(|()| room)));
         }
         Job::Write { reply, .. } => drop(reply.send(done)),
-        Job::Erase { .. } => {}
+        Job::Erase { slot } => {
+            let mut slots = slots.lock();
+            if done.is_ok() { slots.free.push(slot) } else { slots.unprepared.push(slot) }
+        }
     }
 }
 

@@ -5,18 +5,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::clock::BootTime;
 use crate::error::{Error, ErrorKind, ExchangeOutcome};
 use crate::key::{PauseScope, ProviderName, SessionId, Tenant};
 use crate::policy::RESUME_SPREAD;
 
-/// The scopes that are paused, and those that were resumed lately.
+/// The scopes that are paused, and those that were resumed lately. Until the store has been read
+/// once, every session counts as paused: it may be, and a request that is sent cannot be undone.
 #[derive(Default)]
 pub(crate) struct PausedScopes {
     known: ArcSwap<Known>,
     /// How many reads of the store have begun.
     reads: AtomicU64,
+    /// Notified when sessions may go on.
+    resumed: Notify,
 }
 
 /// The number of a read of the store, in the order in which reads begin.
@@ -27,6 +32,8 @@ pub(crate) struct ReadNumber(u64);
 struct Known {
     /// The read that it comes from.
     read: ReadNumber,
+    /// Whether the store has said what is paused, or that it keeps no pauses.
+    is_read: bool,
     paused: Vec<PauseScope>,
     resumed: Vec<(PauseScope, BootTime)>,
 }
@@ -37,7 +44,8 @@ impl PausedScopes {
         ReadNumber(self.reads.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Takes over what this read of the store has shown. Returns whether a scope was resumed.
+    /// Takes over what this read of the store has shown. Returns whether sessions may go on: a scope
+    /// was resumed, or this is the first read.
     ///
     /// A read that began before the one that is known changes nothing: it may have begun before a
     /// pause that this process has written since, and would end that pause here.
@@ -54,10 +62,23 @@ impl PausedScopes {
             let gone = former.paused.iter().filter(|scope| paused.binary_search(scope).is_err());
             let before = resumed.len();
             resumed.extend(gone.map(|scope| (scope.clone(), now)));
-            any = resumed.len() > before;
-            Known { read, paused: paused.clone(), resumed }
+            any = resumed.len() > before || !former.is_read;
+            Known { read, is_read: true, paused: paused.clone(), resumed }
         });
+        if any {
+            self.resumed.notify_waiters();
+        }
         any
+    }
+
+    /// Takes over that the store keeps no pauses.
+    pub(crate) fn set_not_kept(&self) {
+        self.set(self.begin_read(), Vec::new(), BootTime::default());
+    }
+
+    /// Completes when sessions may go on that could not at the time of this call.
+    pub(crate) fn resumed(&self) -> Notified<'_> {
+        self.resumed.notified()
     }
 
     /// Whether the session is paused.
@@ -69,7 +90,8 @@ impl PausedScopes {
     pub(crate) fn has_provider(&self, provider: &ProviderName) -> bool {
         let is_it =
             |scope: &PauseScope| matches!(scope, PauseScope::Provider(it) if it == provider);
-        self.known.load().paused.iter().any(is_it)
+        let known = self.known.load();
+        !known.is_read || known.paused.iter().any(is_it)
     }
 
     /// The error of a session that is paused.
@@ -83,14 +105,20 @@ impl PausedScopes {
         provider: &ProviderName,
         tenant: &Tenant,
     ) -> Result<(), Error> {
-        if self.has_tenant(provider, tenant) { Err(paused()) } else { Ok(()) }
+        if !self.has_tenant(provider, tenant) {
+            return Ok(());
+        }
+        Err(if self.known.load().is_read { paused() } else { not_read() })
     }
 
     fn has_tenant(&self, provider: &ProviderName, tenant: &Tenant) -> bool {
         let known = self.known.load();
         // The usual case, without a copy of the names.
-        !known.paused.is_empty()
-            && [
+        if known.is_read && known.paused.is_empty() {
+            return false;
+        }
+        !known.is_read
+            || [
                 PauseScope::Provider(provider.clone()),
                 PauseScope::Tenant(tenant.clone()),
                 PauseScope::TenantAt(provider.clone(), tenant.clone()),
@@ -111,6 +139,15 @@ impl PausedScopes {
         let delay = Duration::from_millis(hasher.finish() % spread);
         resumed.max().map(|at| at.after(delay))
     }
+}
+
+fn not_read() -> Error {
+    Error::new(ErrorKind::RetryLater)
+        .about(
+            "the store has not said yet what the backend has paused, so nothing is sent; check the \
+             store",
+        )
+        .with_outcome(ExchangeOutcome::NotSent)
 }
 
 fn paused() -> Error {
@@ -145,6 +182,8 @@ mod tests {
         ] {
             let paused = PausedScopes::default();
             let read = paused.begin_read();
+            assert!(paused.set(read, vec![scope.clone()], at(1)), "the first read");
+            let read = paused.begin_read();
             assert!(!paused.set(read, vec![scope.clone()], at(1)), "nothing was resumed");
             let ids = [id("p", "t"), id("p", "u"), id("q", "t"), id("q", "u")];
             assert_eq!(ids.clone().map(|id| paused.has(&id)), expected);
@@ -175,6 +214,19 @@ mod tests {
         // Later, the resume is forgotten.
         paused.set(paused.begin_read(), Vec::new(), at(100).after(RESUME_SPREAD));
         assert_eq!(paused.resumed_at(&id("p", "t-0")), None);
+    }
+
+    #[test]
+    fn until_the_store_has_been_read_every_session_counts_as_paused() {
+        let (paused, id) = (PausedScopes::default(), id("p", "t"));
+        assert!(paused.has(&id) && paused.has_provider(id.provider()));
+        let error = paused.check(&id).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RetryLater);
+        assert_eq!(error.outcome(), Some(ExchangeOutcome::NotSent));
+        paused.set_not_kept();
+        assert!(!paused.has(&id) && !paused.has_provider(id.provider()));
+        paused.check(&id).unwrap();
+        assert_eq!(paused.resumed_at(&id), None, "nothing was paused");
     }
 
     #[test]

@@ -131,13 +131,13 @@ impl Registry {
         schedule.arm(id, at.map(|at| at.after(delay)));
     }
 
-    /// The sessions of a tenant and a provider that have something in memory which the store may not
+    /// The sessions of a tenant at these providers that have something in memory which the store may not
     /// have.
-    pub(crate) fn unstored(&self, provider: &ProviderName, tenant: &Tenant) -> Vec<SessionId> {
+    pub(crate) fn unstored(&self, providers: &[ProviderName], tenant: &Tenant) -> Vec<SessionId> {
         let mut ids = Vec::new();
         self.slots.each(|slot| {
             let id = slot.id();
-            let theirs = id.provider() == provider && id.key().tenant() == tenant;
+            let theirs = providers.contains(id.provider()) && id.key().tenant() == tenant;
             if theirs && slot.knows_more() {
                 ids.push(id.clone());
             }

@@ -82,5 +82,6 @@ pub(super) fn core_and_slot(
         unwritten_clients: UnwrittenClients::default(),
         paused: PausedScopes::default(),
     };
+    context.paused.set_not_kept();
     (Arc::new(context), Arc::new(Slot::new(id, tenant_client)))
 }

@@ -1,5 +1,6 @@
 //! Deletes all sessions of a tenant, and counts what is left of them.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::error::Result;
 use crate::key::{ProviderName, SessionId, Tenant};
 use crate::policy::ROWS_AT_ONCE;
 use crate::provider::Provider;
+use crate::session::context::Context;
 use crate::session::dispatch::Dispatcher;
 use crate::session::{forget, list};
 use crate::store::{Outcome, RecordFilter, Statement, StoreError};
@@ -35,7 +37,7 @@ impl Supervisor {
         let (dispatcher, registry) = (&self.dispatcher, &self.dispatcher.context.registry);
         let providers: Vec<_> = registry.providers().map(|entry| entry.name.clone()).collect();
         let ForgottenSessions { sessions, left } =
-            forget_all(dispatcher, &filter(None, tenant), &providers).await?;
+            forget_all(dispatcher, (None, tenant), &providers).await?;
         let encrypts = dispatcher.context.store.key_ring().is_some();
         let keys = if encrypts { TenantKeys::Derived } else { TenantKeys::None };
         Ok(ForgottenTenant { sessions, left, keys })
@@ -60,8 +62,7 @@ impl<P: Provider> Sessions<P> {
     /// are still carried out.
     pub async fn forget_tenant(&self, tenant: &Tenant) -> Result<ForgottenSessions> {
         let name = self.provider.name.clone();
-        let filter = filter(Some(name.clone()), tenant);
-        forget_all(&self.dispatcher, &filter, &[name]).await
+        forget_all(&self.dispatcher, (Some(&name), tenant), std::slice::from_ref(&name)).await
     }
 }
 
@@ -110,7 +111,7 @@ pub struct ForgottenSessions {
 /// assert_eq!((sessions, left), (1, 0));
 /// match keys {
 ///     TenantKeys::Derived => println!("backups have its sessions until they expire"),
-///     TenantKeys::None => println!("this store writes no session to a disk"),
+///     TenantKeys::None => println!("this store encrypts nothing: copies of it are readable"),
 ///     _ => {}
 /// }
 /// # assert_eq!(keys, TenantKeys::None);
@@ -141,38 +142,67 @@ pub enum TenantKeys {
     /// when the master key that encrypts them was [removed](crate::guide::operations#changing-keys)
     /// everywhere.
     Derived,
-    /// The store encrypts nothing, so there are no keys.
+    /// The store encrypts nothing, so there are no keys. Copies of a file or of a database in clear
+    /// are readable, for example backups; a store in memory has none.
     None,
 }
 
-fn filter(provider: Option<ProviderName>, tenant: &Tenant) -> RecordFilter {
-    RecordFilter { provider, tenant: Some(tenant.clone()), phase: None }
+/// One filter for each provider that the store has sessions of, or for the only provider. With a
+/// tenant and no provider, PostgreSQL would read the whole table: its index begins with the provider.
+async fn filters(
+    context: &Context,
+    (provider, tenant): (Option<&ProviderName>, &Tenant),
+) -> Result<Vec<RecordFilter>> {
+    let providers = match provider {
+        Some(provider) => BTreeSet::from([provider.clone()]),
+        None => providers_of_store(context).await?,
+    };
+    let of = |provider| RecordFilter {
+        provider: Some(provider),
+        tenant: Some(tenant.clone()),
+        phase: None,
+    };
+    Ok(providers.into_iter().map(of).collect())
 }
 
-/// Deletes all sessions of the filter, and what is in memory of them at these providers.
+/// The providers that the store has sessions of. Reads one page for each of them at most.
+async fn providers_of_store(context: &Context) -> Result<BTreeSet<ProviderName>> {
+    let (mut after, mut providers) = (None, BTreeSet::new());
+    loop {
+        let page = list::page(context, &RecordFilter::default(), after.as_ref()).await?;
+        let Some(last) = page.last() else { return Ok(providers) };
+        after = Some(SessionId::ceiling(last.id.provider()));
+        providers.extend(page.into_iter().map(|listed| listed.id.provider().clone()));
+    }
+}
+
+/// Deletes all sessions of a tenant, at one provider or at all, and what is in memory of them at
+/// these providers.
 async fn forget_all(
     dispatcher: &Arc<Dispatcher>,
-    filter: &RecordFilter,
+    of: (Option<&ProviderName>, &Tenant),
     providers: &[ProviderName],
 ) -> Result<ForgottenSessions> {
     let context = &dispatcher.context;
-    let (mut after, mut sessions) = (None, 0);
-    loop {
-        let page = list::page(context, filter, after.as_ref()).await?;
-        let ids: Vec<_> = page.into_iter().map(|listed| listed.id).collect();
-        let Some(last) = ids.last() else { break };
-        after = Some(last.clone());
-        sessions += forget_each(dispatcher, ids).await?;
+    let mut sessions = 0;
+    for filter in filters(context, of).await? {
+        let mut after = None;
+        loop {
+            let page = list::page(context, &filter, after.as_ref()).await?;
+            let ids: Vec<_> = page.into_iter().map(|listed| listed.id).collect();
+            let Some(last) = ids.last() else { break };
+            after = Some(last.clone());
+            sessions += forget_each(dispatcher, ids).await?;
+        }
     }
     // For example a session that waits for a second factor, which has no record.
-    let tenant = filter.tenant.as_ref();
-    let unstored = providers
-        .iter()
-        .zip(std::iter::repeat(tenant))
-        .filter_map(|(name, tenant)| Some(context.registry.unstored(name, tenant?)));
-    let unstored: Vec<_> = unstored.flatten().collect();
-    sessions += forget_each(dispatcher, unstored).await?;
-    Ok(ForgottenSessions { sessions, left: count(dispatcher, filter).await? })
+    sessions += forget_each(dispatcher, context.registry.unstored(providers, of.1)).await?;
+    // Again: a session of another provider may have been established meanwhile.
+    let mut left = 0;
+    for filter in filters(context, of).await? {
+        left += count(dispatcher, &filter).await?;
+    }
+    Ok(ForgottenSessions { sessions, left })
 }
 
 async fn forget_each(dispatcher: &Arc<Dispatcher>, ids: Vec<SessionId>) -> Result<u64> {

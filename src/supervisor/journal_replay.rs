@@ -8,7 +8,9 @@ use crate::journal::{DeadJournal, DeadJournals, Entry, EntryFault, JournalWriter
 use crate::log::{log_limited, log_session};
 use crate::policy::JOURNAL_POLL;
 use crate::session::context::Context;
-use crate::store::{Outcome, Phase, Presence, Statement, StoreError, Stored};
+use crate::store::{
+    Intent, Outcome, Phase, Presence, Statement, StoreError, StoreErrorKind, Stored,
+};
 
 /// The journals that this supervisor replays.
 pub(super) struct JournalReplay {
@@ -18,9 +20,10 @@ pub(super) struct JournalReplay {
 
 /// How a pass over one journal ended.
 enum Pass {
-    /// Nothing is left, and the file is removed.
+    /// Nothing is left, and the file is removed; or entries are left that this process cannot save
+    /// now. It gives the file back then: another process may have the key, and the next pass finds
+    /// the file again.
     Over,
-    Later(DeadJournal),
     /// The store did not answer.
     StoreAway(DeadJournal),
 }
@@ -70,7 +73,6 @@ impl JournalReplay {
         for journal in journals.by_ref() {
             match self.replay(context, journal).await {
                 Pass::Over => {}
-                Pass::Later(journal) => self.dead.push(journal),
                 // The others would only wait for the store one by one, and so would the start.
                 Pass::StoreAway(journal) => {
                     self.dead.push(journal);
@@ -104,12 +106,22 @@ impl JournalReplay {
     async fn replay(&self, context: &Arc<Context>, mut journal: DeadJournal) -> Pass {
         let read = context.tasks.spawn_blocking(move || (journal.entries(), journal)).await;
         let Some((entries, mut journal)) = read else { return Pass::Over };
-        let Ok(entries) = entries else { return Pass::Later(journal) };
+        let Ok(entries) = entries else {
+            report_unread(context);
+            return Pass::Over;
+        };
         let (mut replayed, mut over, mut is_away) = (Replayed::default(), Vec::new(), false);
         for (slot, content) in entries {
+            let Ok(content) = content else {
+                replayed.left += 1;
+                report_unread(context);
+                continue;
+            };
             match self.entry(context, content, &mut replayed).await {
                 Ok(true) => over.push(slot),
                 Ok(false) => {}
+                // Of this record alone. The others must not wait for it.
+                Err(error) if is_of_record(error.kind()) => replayed.left += 1,
                 Err(_) => {
                     is_away = true;
                     break;
@@ -133,9 +145,8 @@ impl JournalReplay {
             Some(journal)
         };
         match context.tasks.spawn_blocking(work).await.flatten() {
-            None => Pass::Over,
             Some(journal) if is_away => Pass::StoreAway(journal),
-            Some(journal) => Pass::Later(journal),
+            Some(_) | None => Pass::Over,
         }
     }
 
@@ -162,6 +173,11 @@ impl JournalReplay {
                 return Ok(false);
             }
         };
+        if let Some(closed) = closed_since(context, &entry).await? {
+            replayed.obsolete += 1;
+            report_obsolete(context, &entry, Some(closed));
+            return Ok(true);
+        }
         let statement: Statement = entry.statement(context.now().wall);
         match context.await_store(context.store.apply(&entry.id, statement)).await? {
             Outcome::Done(_) => {
@@ -184,6 +200,20 @@ impl JournalReplay {
             }
         }
     }
+}
+
+/// The record, if the user has signed out since the entry was written. A store takes a grant that
+/// was on its way during a close; the entry of a journal may be from long before.
+async fn closed_since(context: &Context, entry: &Entry) -> Result<Option<Stored>, StoreError> {
+    if entry.commit.intent != Intent::Establish {
+        return Ok(None);
+    }
+    let found = context.await_store(context.store.load(&entry.id)).await?;
+    Ok(found.filter(|found| found.record.phase == Phase::Closed))
+}
+
+fn is_of_record(kind: StoreErrorKind) -> bool {
+    matches!(kind, StoreErrorKind::Corrupt | StoreErrorKind::Sealed)
 }
 
 /// Says in the store that nothing of the dead supervisor is left; false if the store did not confirm
@@ -210,6 +240,15 @@ fn report(context: &Context, journal: &mut DeadJournal, replayed: Replayed) {
     if saved + obsolete > 0 {
         tracing::info!(saved, obsolete, left, "replayed the journal of a dead process");
     }
+}
+
+fn report_unread(context: &Context) {
+    log_limited!(
+        context.log_limit(),
+        warn,
+        None,
+        "the disk did not give back an entry of the journal of a dead process; it is read again later"
+    );
 }
 
 fn report_unreadable(context: &Context, fault: EntryFault) {

@@ -14,8 +14,9 @@ use crate::store::{Pauses, StoreError};
 
 impl Supervisor {
     /// Pauses the sessions of a scope, in all processes on the store, until [`resume`](Self::resume).
-    /// Returns false if the scope was paused already. The store keeps the pause: it survives a
-    /// restart. See the example of [`PauseScope`].
+    /// Returns false if the scope was paused already; with PostgreSQL also if the connection was lost
+    /// after this call had written the pause and before the answer came. The store keeps the pause:
+    /// it survives a restart. See the example of [`PauseScope`].
     ///
     /// While a session is paused:
     ///
@@ -52,7 +53,8 @@ impl Supervisor {
     }
 
     /// Resumes the sessions of a scope, in all processes on the store. Returns false if the scope was
-    /// not paused. A session that another paused scope has too stays paused.
+    /// not paused; with PostgreSQL also if the connection was lost after this call had written the
+    /// resume and before the answer came. A session that another paused scope has too stays paused.
     ///
     /// Callers can refresh their sessions at once. The sessions that became due during the pause are
     /// refreshed one after the other, over [some time](crate::policy::RESUME_SPREAD).
@@ -115,7 +117,8 @@ pub(super) async fn run(context: Arc<Context>, mut next_in: Option<Duration>) {
 }
 
 /// Reads what is paused, and returns when to read it again; `None` if the store keeps no pauses. If
-/// the store fails, what was paused stays so.
+/// the store fails, what was paused stays so; before the first answer, every session counts as
+/// paused.
 pub(super) async fn read(context: &Arc<Context>) -> Option<Duration> {
     let read = context.paused.begin_read();
     match context.await_store(context.store.pauses()).await {
@@ -123,7 +126,10 @@ pub(super) async fn read(context: &Arc<Context>) -> Option<Duration> {
             take_over(context, read, scopes);
             Some(next_in)
         }
-        Ok(None) => None,
+        Ok(None) => {
+            context.paused.set_not_kept();
+            None
+        }
         Err(error) => {
             log_limited!(
                 context.log_limit(),

@@ -1,12 +1,18 @@
 //! A forgotten session is deleted, and no late response restores it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use session_warden::event::EventKind;
 use session_warden::key::{ProviderName, SessionId, Tenant};
 use session_warden::provider::FailureClass;
 use session_warden::session::State;
-use session_warden::store::{Intent, MemoryStore, Store};
+use session_warden::store::{
+    Due, DuePage, Intent, Listed, MemoryStore, Outcome, RecordFilter, Statement, Store, StoreError,
+    Stored,
+};
 use session_warden::supervisor::TenantKeys;
 use session_warden::testing::{Chaos, ManualClock, Reply, ScriptedProvider, StoreCall};
 use session_warden::{
@@ -291,6 +297,59 @@ async fn a_tenant_is_forgotten_at_all_providers_and_what_is_left_is_counted() {
     assert_eq!(store.len(), 2);
     let none = until(&clock, supervisor.forget_tenant(&gone)).await.unwrap();
     assert_eq!((none.sessions, none.left), (0, 0));
+}
+
+/// Notes each list of a tenant without a provider, for which PostgreSQL has no index.
+#[derive(Clone, Default)]
+struct NotesLists(MemoryStore, Arc<AtomicU64>);
+
+#[async_trait]
+impl Store for NotesLists {
+    async fn load(&self, id: &SessionId) -> Result<Option<Stored>, StoreError> {
+        self.0.load(id).await
+    }
+
+    async fn apply(&self, id: &SessionId, statement: Statement) -> Result<Outcome, StoreError> {
+        self.0.apply(id, statement).await
+    }
+
+    async fn due(
+        &self,
+        provider: &ProviderName,
+        within: Duration,
+        after: Option<&Due>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        self.0.due(provider, within, after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        if filter.tenant.is_some() && filter.provider.is_none() {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.list(filter, after, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_is_forgotten_with_lists_of_one_provider_each() {
+    let (store, clock) = (NotesLists::default(), ManualClock::new());
+    let key = SessionKey::new("gone", "device").unwrap();
+    for provider in ["one", "other"] {
+        let id = SessionId::new(ProviderName::new(provider).unwrap(), key.clone());
+        exchange(&store.0, &id, Intent::Establish, "x").await.unwrap();
+    }
+    let builder = Supervisor::builder().clock(clock.clone()).store(store.clone());
+    let supervisor = builder.provider("p", ScriptedProvider::<()>::new()).start().await.unwrap();
+    let gone = Tenant::new("gone").unwrap();
+    let forgotten = until(&clock, supervisor.forget_tenant(&gone)).await.unwrap();
+    assert_eq!((forgotten.sessions, forgotten.left, store.0.len()), (2, 0, 0));
+    assert_eq!(store.1.load(Ordering::Relaxed), 0);
 }
 
 /// 1. The tenant is being forgotten. 2. A session of it is established, before those that are still

@@ -106,6 +106,29 @@ impl Machine {
             process.hands_out_an_unsaved_token().await;
         });
     }
+
+    /// Closes the session in the store, and starts a process that replays the journal. The call of
+    /// the replay fails at first, so that the process runs before the replay is done.
+    fn leaves_a_closed_session_closed(&self, call: StoreCall) {
+        self.killed(async || {
+            let reader = self.process(NO_JOURNAL).await;
+            let (claim, owner) = (ClaimId(1), Owner(1));
+            let close = Close { generation: 1, claim, owner, lease: Duration::ZERO };
+            let id = reader.fixture.session.id().clone();
+            self.store.apply(&id, Statement::Close(close)).await.unwrap();
+            let mut next = self.process(With { fails: Some(call), ..JOURNAL }).await;
+            next.fixture.faults.fail_always(call, false);
+            let replayed = async {
+                while self.files().len() > 1 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            until(&next.fixture.clock, replayed).await;
+            assert_eq!(next.fixture.record().await.phase, Phase::Closed);
+            // They are valid at the server, which only an event can say.
+            assert!(next.fixture.news().contains(&EventKind::TokensSuperseded));
+        });
+    }
 }
 
 impl Process {
@@ -305,25 +328,21 @@ fn an_entry_whose_key_is_missing_stays_until_the_key_is_back() {
 fn tokens_of_a_session_that_was_closed_meanwhile_stay_out_of_the_store() {
     let machine = Machine::new();
     machine.killed_with_a_token(JOURNAL);
+    machine.leaves_a_closed_session_closed(StoreCall::Commit);
+}
+
+#[test]
+fn the_tokens_of_a_sign_in_stay_out_of_a_session_that_was_closed_meanwhile() {
+    let machine = Machine::new();
     machine.killed(async || {
-        let reader = machine.process(NO_JOURNAL).await;
-        let (claim, owner) = (ClaimId(1), Owner(1));
-        let close = Close { generation: 1, claim, owner, lease: Duration::ZERO };
-        let id = reader.fixture.session.id().clone();
-        machine.store.apply(&id, Statement::Close(close)).await.unwrap();
-        let fails = Some(StoreCall::Commit);
-        let mut next = machine.process(With { fails, ..JOURNAL }).await;
-        next.fixture.faults.fail_always(StoreCall::Commit, false);
-        let replayed = async {
-            while machine.files().len() > 1 {
-                tokio::task::yield_now().await;
-            }
-        };
-        until(&next.fixture.clock, replayed).await;
-        assert_eq!(next.fixture.record().await.phase, Phase::Closed);
-        // They are valid at the server, which only an event can say.
-        assert!(next.fixture.news().contains(&EventKind::TokensSuperseded));
+        let process = machine.process(JOURNAL).await;
+        let Fixture { session, faults, .. } = &process.fixture;
+        let _ = session.establish(()).await.unwrap();
+        faults.fail_always(StoreCall::Commit, true);
+        let _ = session.establish(()).await.unwrap();
+        assert_eq!(process.fixture.record().await.generation, 1, "the store lacks the second");
     });
+    machine.leaves_a_closed_session_closed(StoreCall::Load);
 }
 
 #[tokio::test]

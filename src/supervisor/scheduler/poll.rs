@@ -38,6 +38,8 @@ pub(crate) async fn poll(context: Arc<Context>, provider: Arc<ProviderEntry>) {
     loop {
         let now = context.now().boot;
         let whole = now >= whole_at;
+        // Before the sweep, so that no resume is missed.
+        let resumed = context.paused.resumed();
         if whole {
             (whole_at, passed_over) = (now.after(DUE_POLL), None);
         }
@@ -56,6 +58,9 @@ pub(crate) async fn poll(context: Arc<Context>, provider: Arc<ProviderEntry>) {
         tokio::select! {
             biased;
             () = closing.cancelled() => return,
+            // At once: the times that sessions get after a resume count from the resume, so in a late
+            // sweep many of them would lie in the past, and these sessions would come together.
+            () = resumed => whole_at = context.now().boot,
             () = context.clock.sleep(pause) => {}
         }
     }
