@@ -74,7 +74,9 @@ impl Journal {
     /// [`ErrorKind::Misconfigured`] if the folder or a file in it cannot be made, or if the disk has
     /// no locks.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
-        let file = JournalFile::create(folder.as_ref()).map_err(|error| {
+        // The program may change its current folder later.
+        let folder = std::path::absolute(folder);
+        let file = folder.and_then(|folder| JournalFile::create(&folder)).map_err(|error| {
             let fault = JournalFault::of(&error);
             Error::new(ErrorKind::Misconfigured)
                 .about(

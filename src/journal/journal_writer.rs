@@ -33,6 +33,8 @@ struct Slots {
     free: Vec<u32>,
     /// Their room must be written before they are used.
     unprepared: Vec<u32>,
+    /// How many have an entry that the thread will erase.
+    erased_soon: u32,
     /// How many there are, in use or not.
     made: u32,
     most: u32,
@@ -43,9 +45,22 @@ struct Slots {
 }
 
 enum Job {
-    Prepare { room: Room, reply: oneshot::Sender<Result<Room, JournalFault>> },
-    Write { slot: u32, bytes: Vec<u8>, reply: oneshot::Sender<Result<(), JournalFault>> },
-    Erase { slot: u32 },
+    Prepare {
+        room: Room,
+        reply: oneshot::Sender<Result<Room, JournalFault>>,
+    },
+    Write {
+        slot: u32,
+        bytes: Vec<u8>,
+        reply: oneshot::Sender<Result<(), JournalFault>>,
+    },
+    Erase {
+        slot: u32,
+    },
+    /// Only tells that all jobs before it are done.
+    Reach {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 impl JournalWriter {
@@ -62,7 +77,8 @@ impl JournalWriter {
         }
         let most = u32::try_from(max_entries).unwrap_or(u32::MAX);
         let (free, unprepared) = (Vec::new(), Vec::new());
-        let slots = Slots { free, unprepared, made: 0, most, written: 0, retired: false };
+        let slots =
+            Slots { free, unprepared, erased_soon: 0, made: 0, most, written: 0, retired: false };
         let slots = Arc::new(Mutex::new(slots));
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::clone(&slots);
@@ -72,7 +88,18 @@ impl JournalWriter {
 
     /// Reserves room for an entry, before the claim of its exchange. The room is on the disk.
     pub(crate) async fn reserve(self: &Arc<Self>) -> Result<Room, JournalFault> {
-        let room = self.next_room().ok_or(JournalFault::Full)?;
+        let room = loop {
+            if let Some(room) = self.next_room() {
+                break room;
+            }
+            if self.slots.lock().erased_soon == 0 {
+                return Err(JournalFault::Full);
+            }
+            // The jobs are done in their order: after this one, those slots are free.
+            let (reply, reached) = oneshot::channel();
+            self.send(Job::Reach { reply })?;
+            reached.await.map_err(|_| JournalFault::Closed)?;
+        };
         if *room.state.lock() == RoomState::Prepared {
             return Ok(room);
         }
@@ -181,6 +208,7 @@ impl Room {
             // The thread gives the slot back when it has erased the entry, so that a disk that
             // hangs does not fill the queue. Fails only when the thread has ended; the entry is then
             // replayed once more.
+            self.writer.slots.lock().erased_soon += 1;
             let _ = self.writer.send(Job::Erase { slot: self.slot });
         } else {
             self.give_back(former);
@@ -223,7 +251,7 @@ fn run(mut file: JournalFile, queue: &Receiver<Job>, slots: &Mutex<Slots>) {
         let mut batch = vec![first];
         batch.extend(queue.try_iter().take(JOURNAL_BATCH - 1));
         let mut done: Vec<_> = batch.iter().map(|job| file.carry_out(job)).collect();
-        if batch.iter().any(|job| !matches!(job, Job::Erase { .. }))
+        if batch.iter().any(|job| matches!(job, Job::Prepare { .. } | Job::Write { .. }))
             && let Err(error) = file.sync()
         {
             // Which of them are on the disk cannot be known.
@@ -249,8 +277,10 @@ fn answer(job: Job, done: Result<(), JournalFault>, slots: &Mutex<Slots>) {
             drop(reply.send(done.map(|()| room)));
         }
         Job::Write { reply, .. } => drop(reply.send(done)),
+        Job::Reach { reply } => drop(reply.send(())),
         Job::Erase { slot } => {
             let mut slots = slots.lock();
+            slots.erased_soon -= 1;
             if done.is_ok() { slots.free.push(slot) } else { slots.unprepared.push(slot) }
         }
     }
@@ -262,6 +292,7 @@ impl JournalFile {
             Job::Prepare { room, .. } => self.fill(room.slot),
             Job::Write { slot, bytes, .. } => self.write(*slot, bytes),
             Job::Erase { slot } => self.erase(*slot),
+            Job::Reach { .. } => Ok(()),
         };
         done.map_err(|error| JournalFault::of(&error))
     }

@@ -49,16 +49,6 @@ fn dead(beside: &JournalWriter, count: usize) -> Vec<DeadJournal> {
     found
 }
 
-/// A room. The thread gives a slot back when it has erased its entry.
-async fn reserved(writer: &Arc<JournalWriter>) -> Room {
-    loop {
-        match writer.reserve().await {
-            Err(JournalFault::Full) => tokio::task::yield_now().await,
-            room => return room.unwrap(),
-        }
-    }
-}
-
 fn files(folder: &TempDir) -> Vec<PathBuf> {
     fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
@@ -159,7 +149,7 @@ async fn a_slot_is_used_again_when_its_entry_is_saved_and_its_room_is_on_the_dis
     let writer = started(&folder, OWNER, 2);
     let length = || fs::metadata(writer.path()).unwrap().len();
     for round in 0..4 {
-        let (first, second) = (reserved(&writer).await, reserved(&writer).await);
+        let (first, second) = (writer.reserve().await.unwrap(), writer.reserve().await.unwrap());
         assert_eq!(length(), slot_offset(2), "round {round}");
         assert_eq!(writer.reserve().await.err(), Some(JournalFault::Full));
         first.write(&entry_with("access")).await.unwrap();

@@ -266,11 +266,12 @@ fn report_unreadable(context: &Context, fault: EntryFault) {
 /// the session has newer tokens of the same grant, nothing is left of these.
 fn report_obsolete(context: &Context, entry: &Entry, found: Option<Stored>) {
     let found = found.map(|found| found.record);
-    let of_its_grant = |epoch: u64| epoch == entry.commit.intent.epoch_of(entry.commit.epoch);
-    let follows = found
+    // Of two grants, each has tokens of its own.
+    let is_refresh = entry.commit.intent == Intent::Refresh;
+    let of_its_grant = found
         .as_ref()
-        .is_some_and(|found| found.phase != Phase::Closed && of_its_grant(found.epoch));
-    if follows {
+        .is_some_and(|found| found.phase != Phase::Closed && found.epoch == entry.commit.epoch);
+    if is_refresh && of_its_grant {
         return;
     }
     log_session!(

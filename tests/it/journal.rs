@@ -107,15 +107,13 @@ impl Machine {
         });
     }
 
-    /// Closes the session in the store, and starts a process that replays the journal. The call of
+    /// Lets a process change the session, and starts another one, which replays the journal and
+    /// reports that its tokens are superseded. Returns the phase of the record after that. The call of
     /// the replay fails at first, so that the process runs before the replay is done.
-    fn leaves_a_closed_session_closed(&self, call: StoreCall) {
+    fn reports_superseded_tokens(&self, call: StoreCall, change: impl AsyncFn(Process)) -> Phase {
+        let mut phase = Phase::Vacant;
         self.killed(async || {
-            let reader = self.process(NO_JOURNAL).await;
-            let (claim, owner) = (ClaimId(1), Owner(1));
-            let close = Close { generation: 1, claim, owner, lease: Duration::ZERO };
-            let id = reader.fixture.session.id().clone();
-            self.store.apply(&id, Statement::Close(close)).await.unwrap();
+            change(self.process(NO_JOURNAL).await).await;
             let mut next = self.process(With { fails: Some(call), ..JOURNAL }).await;
             next.fixture.faults.fail_always(call, false);
             let replayed = async {
@@ -124,10 +122,30 @@ impl Machine {
                 }
             };
             until(&next.fixture.clock, replayed).await;
-            assert_eq!(next.fixture.record().await.phase, Phase::Closed);
+            phase = next.fixture.record().await.phase;
             // They are valid at the server, which only an event can say.
             assert!(next.fixture.news().contains(&EventKind::TokensSuperseded));
         });
+        phase
+    }
+
+    /// A process that is killed when it has signed in again and could not save the tokens.
+    fn killed_with_a_second_sign_in(&self) {
+        self.killed(async || {
+            let process = self.process(JOURNAL).await;
+            let Fixture { session, faults, .. } = &process.fixture;
+            let _ = session.establish(()).await.unwrap();
+            faults.fail_always(StoreCall::Commit, true);
+            let _ = session.establish(()).await.unwrap();
+            assert_eq!(process.fixture.record().await.generation, 1, "the store lacks the second");
+        });
+    }
+
+    async fn close(&self, process: Process) {
+        let (claim, owner) = (ClaimId(1), Owner(1));
+        let close = Close { generation: 1, claim, owner, lease: Duration::ZERO };
+        let id = process.fixture.session.id().clone();
+        self.store.apply(&id, Statement::Close(close)).await.unwrap();
     }
 }
 
@@ -328,21 +346,26 @@ fn an_entry_whose_key_is_missing_stays_until_the_key_is_back() {
 fn tokens_of_a_session_that_was_closed_meanwhile_stay_out_of_the_store() {
     let machine = Machine::new();
     machine.killed_with_a_token(JOURNAL);
-    machine.leaves_a_closed_session_closed(StoreCall::Commit);
+    let close = async |process| machine.close(process).await;
+    assert_eq!(machine.reports_superseded_tokens(StoreCall::Commit, close), Phase::Closed);
 }
 
 #[test]
 fn the_tokens_of_a_sign_in_stay_out_of_a_session_that_was_closed_meanwhile() {
     let machine = Machine::new();
-    machine.killed(async || {
-        let process = machine.process(JOURNAL).await;
-        let Fixture { session, faults, .. } = &process.fixture;
-        let _ = session.establish(()).await.unwrap();
-        faults.fail_always(StoreCall::Commit, true);
-        let _ = session.establish(()).await.unwrap();
-        assert_eq!(process.fixture.record().await.generation, 1, "the store lacks the second");
-    });
-    machine.leaves_a_closed_session_closed(StoreCall::Load);
+    machine.killed_with_a_second_sign_in();
+    let close = async |process| machine.close(process).await;
+    assert_eq!(machine.reports_superseded_tokens(StoreCall::Load, close), Phase::Closed);
+}
+
+#[test]
+fn the_tokens_of_a_sign_in_after_which_another_process_signed_in_are_reported() {
+    let machine = Machine::new();
+    machine.killed_with_a_second_sign_in();
+    let sign_in = async |process: Process| {
+        let _ = process.fixture.until(process.fixture.session.establish(())).await.unwrap();
+    };
+    assert_eq!(machine.reports_superseded_tokens(StoreCall::Load, sign_in), Phase::Active);
 }
 
 #[tokio::test]
