@@ -280,7 +280,7 @@ impl OAuth2 {
         });
         let is_refresh = invalid_grant == FailureClass::Rejected;
         let host = self.named_host(sender, response, is_refresh)?.or(known.host);
-        let mut more = known.more.clone();
+        let mut more = known.more;
         more.extend(self.kept_members(response));
         let attributes = Attributes { scope, subject: issued.subject, host, more, ..known };
         let tokens = Tokens::new(attributes).with_access_token(issued.access_token, expires_at);

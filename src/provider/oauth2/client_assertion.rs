@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::SignatureScheme;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -49,17 +49,8 @@ impl AssertionSigner {
         audience: &str,
         now: SystemTime,
     ) -> Result<Zeroizing<String>> {
-        let configured = &self.settings.audience;
-        let issued = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let claims = json!({
-            "iss": client_id,
-            "sub": client_id,
-            "aud": configured.as_deref().unwrap_or(audience),
-            "jti": Uuid::new_v4().to_string(),
-            "iat": issued,
-            "exp": issued + CLIENT_ASSERTION_LIFE.as_secs(),
-        });
-        self.signed(&claims)
+        let audience = self.settings.audience.as_deref().unwrap_or(audience);
+        self.signed(&Value::Object(new_claims([client_id, client_id, audience], now)))
     }
 
     /// The JWT of these claims, signed as RFC 7515 section 5.1 says.
@@ -90,6 +81,23 @@ impl AssertionSigner {
             }
         }
     }
+}
+
+/// The claims of a new JWT (RFC 7523 section 3) with this issuer, subject and audience.
+pub(super) fn new_claims(
+    [issuer, subject, audience]: [&str; 3],
+    now: SystemTime,
+) -> Map<String, Value> {
+    let issued = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let claims: [(&str, Value); 6] = [
+        ("iss", issuer.into()),
+        ("sub", subject.into()),
+        ("aud", audience.into()),
+        ("jti", Uuid::new_v4().to_string().into()),
+        ("iat", issued.into()),
+        ("exp", (issued + CLIENT_ASSERTION_LIFE.as_secs()).into()),
+    ];
+    claims.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
 /// The name of the same algorithm in TLS (RFC 8446 section 4.2.3).

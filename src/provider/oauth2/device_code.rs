@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::request::check_names;
+use super::response::object_without_grant;
 use super::{DeviceCode, Grant, OAuth2};
 use crate::error::{Error, ErrorKind, Refusal, Result};
 use crate::provider::http_message::{self, HttpRequest, HttpResponse, lenient};
@@ -64,7 +65,7 @@ impl DeviceAuthorization for OAuth2 {
         };
         let own = self.client_parameters.each_ref().map(String::as_str);
         check_names(options.parameters.keys(), |name| name == "scope" || own.contains(&name))?;
-        let scope = self.device_scope(options).map(|scope| self.wire_scope(scope));
+        let scope = self.login_scope(options.scope.as_deref()).map(|scope| self.wire_scope(scope));
         let mut fields = vec![(own[0], self.client_id.as_str())];
         fields.extend(scope.as_deref().map(|scope| ("scope", scope)));
         let more = options.parameters.iter();
@@ -77,13 +78,8 @@ impl DeviceAuthorization for OAuth2 {
         sender: &HttpSender<'_>,
         response: &HttpResponse,
     ) -> Exchanged<DeviceCodes> {
-        if !response.status().is_success() {
-            // The request had no grant that could be invalid.
-            let failed = sender.oauth_error(response, FailureClass::Refused(Refusal::Other));
-            return Err(failed.expecting(CODES));
-        }
         let unusable = |words| http_message::unusable(response, words).expecting(CODES);
-        let read: Codes = http_message::json_object(response).map_err(|it| it.expecting(CODES))?;
+        let read: Codes = object_without_grant(sender, response, CODES)?;
         let uri = read.verification_uri.or(read.verification_url);
         let url = |text: String| Url::parse(&text).ok();
         let expires_in = read.expires_in.ok_or_else(|| unusable("has no `expires_in`"))?;
@@ -102,14 +98,8 @@ impl DeviceAuthorization for OAuth2 {
     }
 
     fn device_grant(&self, device_code: Secret, options: &DeviceOptions) -> Grant {
-        let scope = self.device_scope(options).map(str::to_owned);
+        let scope = self.login_scope(options.scope.as_deref()).map(str::to_owned);
         DeviceCode::new(device_code).requested_scope(scope).into()
-    }
-}
-
-impl OAuth2 {
-    fn device_scope<'s>(&'s self, options: &'s DeviceOptions) -> Option<&'s str> {
-        options.scope.as_deref().or(self.scope.as_deref()).filter(|scope| !scope.is_empty())
     }
 }
 

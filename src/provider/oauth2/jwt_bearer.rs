@@ -4,14 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::{Map, Value};
-use uuid::Uuid;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::client_assertion::AssertionSigner;
+use super::client_assertion::{AssertionSigner, new_claims};
 use super::settings::{JwtAssertion, PrivateKeyJwt};
 use crate::error::{Error, ErrorKind, Result};
-use crate::policy::CLIENT_ASSERTION_LIFE;
 use crate::secret::Secret;
 
 /// The grant of a service account: a JWT that its key signs (RFC 7523 section 2.1). Each exchange
@@ -83,18 +81,9 @@ impl JwtBearer {
     ) -> Result<Zeroizing<String>> {
         let JwtAssertion { issuer, subject, audience: own, claims: more, .. } = &self.assertion;
         let issuer = issuer.as_deref().unwrap_or(client_id);
-        let issued = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut claims = Map::new();
-        for (name, value) in [
-            ("iss", Value::from(issuer)),
-            ("sub", subject.as_deref().unwrap_or(issuer).into()),
-            ("aud", own.as_deref().unwrap_or(audience).into()),
-            ("jti", Uuid::new_v4().to_string().into()),
-            ("iat", issued.into()),
-            ("exp", (issued + CLIENT_ASSERTION_LIFE.as_secs()).into()),
-        ] {
-            claims.insert(name.to_owned(), value);
-        }
+        let subject = subject.as_deref().unwrap_or(issuer);
+        let audience = own.as_deref().unwrap_or(audience);
+        let mut claims = new_claims([issuer, subject, audience], now);
         claims.extend(more.clone());
         claims.retain(|_, value| !value.is_null());
         self.signer.signed(&Value::Object(claims))

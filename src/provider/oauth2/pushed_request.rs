@@ -7,10 +7,11 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use url::Url;
 
+use super::response::object_without_grant;
 use super::{LoginOptions, OAuth2};
-use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::provider::http_message::{self, HttpRequest, HttpResponse};
-use crate::provider::{Exchanged, FailureClass, HttpSender, LoginRequest};
+use crate::provider::{Exchanged, HttpSender, LoginRequest};
 use crate::secret::Secret;
 
 impl OAuth2 {
@@ -40,13 +41,7 @@ impl OAuth2 {
         sender: &HttpSender<'_>,
         response: &HttpResponse,
     ) -> Exchanged<(Url, SystemTime)> {
-        if !response.status().is_success() {
-            // The request had no grant that could be invalid.
-            let failed = sender.oauth_error(response, FailureClass::Refused(Refusal::Other));
-            return Err(failed.expecting(PUSHED));
-        }
-        let pushed: Pushed<'_> =
-            http_message::json_object(response).map_err(|failed| failed.expecting(PUSHED))?;
+        let pushed: Pushed<'_> = object_without_grant(sender, response, PUSHED)?;
         let reference = Secret::from(&*pushed.request_uri);
         if reference.expose_secret().is_empty() {
             let unusable = http_message::unusable(response, "has an empty `request_uri`");

@@ -133,7 +133,7 @@ impl RedirectLogin for OAuth2 {
         };
         let grant = AuthorizationCode::new(code.clone())
             .redirect_uri(self.login_redirect_uri()?)
-            .requested_scope(self.login_scope(options))
+            .requested_scope(self.login_scope(options.scope.as_deref()))
             .without_issuer(without_issuer)
             .of_redirect(self.redirect_host(&fields)?, self.kept_parameters(&fields));
         Ok(match self.authorization_request.pkce {
@@ -157,7 +157,7 @@ impl OAuth2 {
                          itself; remove it";
             return Err(Error::new(ErrorKind::InvalidInput).about(words));
         }
-        let scope = self.login_scope(options).unwrap_or_default();
+        let scope = self.login_scope(options.scope.as_deref()).unwrap_or_default();
         let (method, challenge) = self.code_challenge(login);
         let [client_id, _] = &self.client_parameters;
         let mut fields = vec![
@@ -254,8 +254,9 @@ impl OAuth2 {
         http_message::check_redirect_uri(uri, &response)
     }
 
-    fn login_scope<'s>(&'s self, options: &'s LoginOptions) -> Option<&'s str> {
-        options.scope.as_deref().or(self.scope.as_deref()).filter(|scope| !scope.is_empty())
+    /// The scope of a login whose options have this one.
+    pub(super) fn login_scope<'s>(&'s self, own: Option<&'s str>) -> Option<&'s str> {
+        own.or(self.scope.as_deref()).filter(|scope| !scope.is_empty())
     }
 
     fn login_redirect_uri(&self) -> Result<&str> {

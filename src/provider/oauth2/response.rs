@@ -7,12 +7,30 @@ use std::borrow::Cow;
 use std::mem::take;
 use std::time::SystemTime;
 
+use serde::Deserialize;
+
 use self::members::{Found, Members};
 use super::OAuth2;
+use crate::error::Refusal;
 use crate::provider::http_message::{self, HttpResponse, jwt_claims};
 use crate::provider::http_sender::HttpSender;
 use crate::provider::{ExchangeError, Exchanged, FailureClass};
 use crate::secret::Secret;
+
+/// The object in the response to a request that has no grant, so that none can be invalid. `expected`
+/// says what the response should be.
+pub(super) fn object_without_grant<'b, T: Deserialize<'b>>(
+    sender: &HttpSender<'_>,
+    response: &'b HttpResponse,
+    expected: &'static str,
+) -> Exchanged<T> {
+    let read = if response.status().is_success() {
+        http_message::json_object(response)
+    } else {
+        Err(sender.oauth_error(response, FailureClass::Refused(Refusal::Other)))
+    };
+    read.map_err(|failed| failed.expecting(expected))
+}
 
 /// The tokens that were issued.
 pub(super) struct IssuedTokens {
