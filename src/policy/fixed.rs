@@ -281,8 +281,8 @@ pub const USED_TICKETS_PER_TENANT: usize = 1024;
 pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
 
 /// How long the JWT is valid by which a client of `provider::oauth2` authenticates with
-/// `private_key_jwt`, or which is the grant of a service account. Defaults to 1 min: each request has a new one and arrives within seconds, and
-/// the rest is for clocks that differ.
+/// `private_key_jwt`, or which is the grant of a service account. Defaults to 1 min: each request
+/// has a new one and arrives within seconds, and the rest is for clocks that differ.
 pub const CLIENT_ASSERTION_LIFE: Duration = Duration::from_secs(60);
 
 /// A server's description of an error is logged at the level `debug` up to this many characters.

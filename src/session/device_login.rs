@@ -15,11 +15,11 @@ use url::Url;
 
 use super::api_call::caught;
 use super::dispatch::Dispatcher;
-use super::login::LoginClient;
+use super::login::{LoginClient, ask, session_of};
 use super::poll_claim::PollClaim;
 use super::{Establishment, Session};
 use crate::client::provider_entry::ProviderEntry;
-use crate::error::{Error, ErrorKind, Refusal, Result};
+use crate::error::{ErrorKind, Refusal, Result};
 use crate::policy::{
     DEVICE_LOGIN_TTL, DEVICE_POLL, DEVICE_POLL_CAP, DEVICE_POLL_FLOOR, DEVICE_SLOW_DOWN,
 };
@@ -175,19 +175,16 @@ impl<P: DeviceAuthorization> Session<P> {
     /// `Refused(NotPermitted)` if the user refused the login; `Refused(GrantExpired)` if the server
     /// says that the code has expired; `Refused(ChallengeExpired)` if the ticket has expired;
     /// `InvalidInput` with the [`TicketFault`](crate::ticket::TicketFault) as its source if the ticket
-    /// belongs to another session or is not genuine; `ShuttingDown`, after which another process can call this with the ticket.
-    /// Otherwise as [`establish`](Self::establish), except for transient errors, after which the
-    /// crate polls again.
+    /// belongs to another session or is not genuine; `ShuttingDown`, after which another process can
+    /// call this with the ticket. Otherwise as [`establish`](Self::establish), except for transient
+    /// errors, after which the crate polls again.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time. A poll that was sent goes on, and if it brings tokens, the session
     /// has them. Call this again with the same ticket to go on.
     pub async fn finish_device_login(&self, ticket: &Ticket) -> Result<Establishment<P>> {
-        let context = &self.dispatcher.context;
-        let now = context.now().wall;
-        let opened = context.resources.tickets.verify(ticket, Purpose::DeviceLogin, now)?;
-        opened.for_session(&self.id)?;
+        let opened = self.opened(ticket, Purpose::DeviceLogin)?;
         self.poll(opened).await.map_err(|error| error.of_session(&self.id))
     }
 
@@ -198,10 +195,10 @@ impl<P: DeviceAuthorization> Session<P> {
     ) -> Result<DeviceCodes> {
         let mut call = of.prepared(&self.dispatcher.context, &self.id).await?;
         let request = caught(|| of.provider.device_request(options))?;
-        let sent = call.send_repeatable(request).await;
-        let response = sent.map_err(|error| error.of_session(&self.id))?;
-        caught(|| Ok(of.provider.device_codes(call.sender(), &response)))?
-            .map_err(|failed| call.error_for_caller(failed.nothing_in_doubt()).of_session(&self.id))
+        ask(&mut call, &self.id, request, |sender, response| {
+            of.provider.device_codes(sender, response)
+        })
+        .await
     }
 
     async fn poll(&self, opened: Opened<RawPayload>) -> Result<Establishment<P>> {
@@ -236,14 +233,10 @@ impl<P: DeviceAuthorization> Session<P> {
 
     /// One poll: an exchange, which sends nothing if somebody has established the session.
     async fn poll_once(&self, begun: &Begun<P::DeviceOptions>) -> Result<Establishment<P>> {
-        let LoginClient { client, provider, .. } = self.login_client().await?;
-        if begun.authority != client.bound_to() || begun.client != client.provider.client() {
-            return Err(Error::new(ErrorKind::InvalidInput).about(
-                "the provider's settings have changed since the login began; begin the login again",
-            ));
-        }
+        let of = self.login_client().await?;
+        of.check(&begun.authority, &begun.client)?;
         let code = begun.code.clone();
-        let grant = caught(|| Ok(provider.device_grant(code, &begun.options)))?;
+        let grant = caught(|| Ok(of.provider.device_grant(code, &begun.options)))?;
         self.exchange_grant(grant, Some(begun.epoch)).await
     }
 
@@ -270,12 +263,7 @@ pub(crate) async fn finish<P: DeviceAuthorization>(
     provider: &Arc<ProviderEntry>,
     ticket: &Ticket,
 ) -> Result<(Session<P>, Establishment<P>)> {
-    let context = &dispatcher.context;
-    let now = context.now().wall;
-    let opened = context.resources.tickets.verify(ticket, Purpose::DeviceLogin, now)?;
-    opened.for_provider(&provider.name)?;
-    let session =
-        Session::new(Arc::clone(dispatcher), Arc::clone(provider), opened.session.clone());
+    let (session, opened) = session_of::<P>(dispatcher, provider, ticket, Purpose::DeviceLogin)?;
     let established = session.poll(opened).await.map_err(|error| error.of_session(session.id()))?;
     Ok((session, established))
 }

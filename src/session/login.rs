@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{Request, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -20,7 +22,7 @@ use crate::client::provider_entry::ProviderEntry;
 use crate::client::tenant_client::TenantClient;
 use crate::error::{Error, ErrorKind, ExchangeOutcome, Result};
 use crate::key::SessionId;
-use crate::provider::{LoginRequest, Provider, RedirectLogin};
+use crate::provider::{ExchangeError, HttpSender, LoginRequest, Provider, RedirectLogin};
 use crate::seal;
 use crate::secret::Secret;
 use crate::ticket::{Opened, Purpose, RawPayload, Ticket};
@@ -139,12 +141,10 @@ impl<P: RedirectLogin> Session<P> {
         let Some(pushed) = caught(|| provider.pushed_request(request, options))? else {
             return Ok((caught(|| provider.login_url(request, options))?, None));
         };
-        let sent = call.send_repeatable(pushed).await;
-        let response = sent.map_err(|error| error.of_session(&self.id))?;
-        let (url, expires_at) = caught(|| Ok(provider.pushed_url(call.sender(), &response)))?
-            .map_err(|failed| {
-                call.error_for_caller(failed.nothing_in_doubt()).of_session(&self.id)
-            })?;
+        let (url, expires_at) = ask(&mut call, &self.id, pushed, |sender, response| {
+            provider.pushed_url(sender, response)
+        })
+        .await?;
         Ok((url, Some(expires_at)))
     }
 
@@ -164,11 +164,7 @@ impl<P: RedirectLogin> Session<P> {
     ///
     /// As [`establish`](Self::establish).
     pub async fn finish_login(&self, ticket: &Ticket, redirect: &str) -> Result<Establishment<P>> {
-        let context = &self.dispatcher.context;
-        let opened =
-            context.resources.tickets.verify(ticket, Purpose::Login, context.now().wall)?;
-        opened.for_session(&self.id)?;
-        self.finish(opened, redirect).await
+        self.finish(self.opened(ticket, Purpose::Login)?, redirect).await
     }
 
     async fn finish(&self, opened: Opened<RawPayload>, redirect: &str) -> Result<Establishment<P>> {
@@ -177,15 +173,10 @@ impl<P: RedirectLogin> Session<P> {
         let of = self.login_client().await?;
         // The grant is an exchange and gets a permit of its own.
         drop(of.prepared(context, &self.id).await?);
-        let LoginClient { client, provider, .. } = of;
         let begun = &opened.payload;
-        if begun.authority != client.bound_to() || begun.client != client.provider.client() {
-            return Err(Error::new(ErrorKind::InvalidInput).about(
-                "the provider's settings have changed since the login began; begin the login again",
-            ));
-        }
+        of.check(&begun.authority, &begun.client)?;
         let request = LoginRequest::new(&begun.state, &begun.verifier);
-        let grant = caught(|| provider.login_grant(redirect, &request, &begun.options))?;
+        let grant = caught(|| of.provider.login_grant(redirect, &request, &begun.options))?;
         let tickets = &context.resources.tickets;
         // After the check of the state in `login_grant`: a forged redirect must not use up the
         // user's ticket. Before the exchange: the ticket must not be used twice.
@@ -219,9 +210,40 @@ impl<P> LoginClient<P> {
         let call = ApiCall::begin(context, &self.tenant_client, &self.client, of).await;
         call.map_err(|error| error.of_session(id))
     }
+
+    /// Fails if these are not the server and the client that a ticket names.
+    pub(super) fn check(&self, authority: &str, client: &str) -> Result<()> {
+        if authority == self.client.bound_to() && client == self.client.provider.client() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput).about(
+            "the provider's settings have changed since the login began; begin the login again",
+        ))
+    }
+}
+
+/// Sends a request that changes nothing of the session, and reads the response.
+pub(super) async fn ask<T>(
+    call: &mut ApiCall<'_>,
+    id: &SessionId,
+    request: Request<Bytes>,
+    read: impl FnOnce(&HttpSender<'_>, &Response<Bytes>) -> std::result::Result<T, ExchangeError>,
+) -> Result<T> {
+    let sent = call.send_repeatable(request).await;
+    let response = sent.map_err(|error| error.of_session(id))?;
+    caught(|| Ok(read(call.sender(), &response)))?
+        .map_err(|failed| call.error_for_caller(failed.nothing_in_doubt()).of_session(id))
 }
 
 impl<P: Provider> Session<P> {
+    /// The content of a ticket of this session.
+    pub(super) fn opened(&self, ticket: &Ticket, purpose: Purpose) -> Result<Opened<RawPayload>> {
+        let context = &self.dispatcher.context;
+        let opened = context.resources.tickets.verify(ticket, purpose, context.now().wall)?;
+        opened.for_session(&self.id)?;
+        Ok(opened)
+    }
+
     pub(super) async fn login_client(&self) -> Result<LoginClient<P>> {
         let context = &self.dispatcher.context;
         if context.tasks.is_closing() {
@@ -242,13 +264,24 @@ pub(crate) async fn finish<P: RedirectLogin>(
     ticket: &Ticket,
     redirect: &str,
 ) -> Result<(Session<P>, Establishment<P>)> {
+    let (session, opened) = session_of(dispatcher, provider, ticket, Purpose::Login)?;
+    let established = session.finish(opened, redirect).await?;
+    Ok((session, established))
+}
+
+/// The session that a ticket of this provider names, and the content of the ticket.
+pub(super) fn session_of<P: Provider>(
+    dispatcher: &Arc<Dispatcher>,
+    provider: &Arc<ProviderEntry>,
+    ticket: &Ticket,
+    purpose: Purpose,
+) -> Result<(Session<P>, Opened<RawPayload>)> {
     let context = &dispatcher.context;
-    let opened = context.resources.tickets.verify(ticket, Purpose::Login, context.now().wall)?;
+    let opened = context.resources.tickets.verify(ticket, purpose, context.now().wall)?;
     opened.for_provider(&provider.name)?;
     let session =
         Session::new(Arc::clone(dispatcher), Arc::clone(provider), opened.session.clone());
-    let established = session.finish(opened, redirect).await?;
-    Ok((session, established))
+    Ok((session, opened))
 }
 
 /// 256 bits as 43 characters: a state, or a verifier (RFC 7636 section 4.1).

@@ -83,7 +83,8 @@ impl PausedScopes {
 
     /// Whether the session is paused.
     pub(crate) fn has(&self, id: &SessionId) -> bool {
-        self.has_tenant(id.provider(), id.key().tenant())
+        let known = self.known.load();
+        !known.is_read || known.pauses(id.provider(), id.key().tenant())
     }
 
     /// Whether all sessions of the provider are paused.
@@ -105,26 +106,11 @@ impl PausedScopes {
         provider: &ProviderName,
         tenant: &Tenant,
     ) -> Result<(), Error> {
-        if !self.has_tenant(provider, tenant) {
-            return Ok(());
-        }
-        Err(if self.known.load().is_read { paused() } else { not_read() })
-    }
-
-    fn has_tenant(&self, provider: &ProviderName, tenant: &Tenant) -> bool {
         let known = self.known.load();
-        // The usual case, without a copy of the names.
-        if known.is_read && known.paused.is_empty() {
-            return false;
+        if !known.is_read {
+            return Err(not_read());
         }
-        !known.is_read
-            || [
-                PauseScope::Provider(provider.clone()),
-                PauseScope::Tenant(tenant.clone()),
-                PauseScope::TenantAt(provider.clone(), tenant.clone()),
-            ]
-            .iter()
-            .any(|scope| known.paused.binary_search(scope).is_ok())
+        if known.pauses(provider, tenant) { Err(paused()) } else { Ok(()) }
     }
 
     /// When the session may be refreshed first after a resume: all that became due during a long
@@ -138,6 +124,21 @@ impl PausedScopes {
         let spread = u64::try_from(RESUME_SPREAD.as_millis()).unwrap_or(u64::MAX).max(1);
         let delay = Duration::from_millis(hasher.finish() % spread);
         resumed.max().map(|at| at.after(delay))
+    }
+}
+
+impl Known {
+    /// Whether the sessions of a tenant at a provider are paused, as far as the store has said.
+    fn pauses(&self, provider: &ProviderName, tenant: &Tenant) -> bool {
+        // The usual case, without a copy of the names.
+        !self.paused.is_empty()
+            && [
+                PauseScope::Provider(provider.clone()),
+                PauseScope::Tenant(tenant.clone()),
+                PauseScope::TenantAt(provider.clone(), tenant.clone()),
+            ]
+            .iter()
+            .any(|scope| self.paused.binary_search(scope).is_ok())
     }
 }
 

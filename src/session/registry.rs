@@ -131,8 +131,8 @@ impl Registry {
         schedule.arm(id, at.map(|at| at.after(delay)));
     }
 
-    /// The sessions of a tenant at these providers that have something in memory which the store may not
-    /// have.
+    /// The sessions of a tenant at these providers that have something in memory which the store may
+    /// not have.
     pub(crate) fn unstored(&self, providers: &[ProviderName], tenant: &Tenant) -> Vec<SessionId> {
         let mut ids = Vec::new();
         self.slots.each(|slot| {
