@@ -232,6 +232,7 @@ impl Room {
         match former {
             RoomState::Unprepared => slots.unprepared.push(self.slot),
             RoomState::Prepared => slots.free.push(self.slot),
+            // The slot of an entry that the store lacks stays in use: the next process replays it.
             RoomState::Written | RoomState::Freed => {}
         }
     }
@@ -240,7 +241,6 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         let state = *self.state.get_mut();
-        // The slot of an entry that the store lacks stays in use: the next process replays it.
         self.give_back(state);
     }
 }

@@ -18,16 +18,6 @@ pub(super) struct JournalReplay {
     dead: Vec<DeadJournal>,
 }
 
-/// How a pass over one journal ended.
-enum Pass {
-    /// Nothing is left, and the file is removed; or entries are left that this process cannot save
-    /// now. It gives the file back then: another process may have the key, and the next pass finds
-    /// the file again.
-    Over,
-    /// The store did not answer.
-    StoreAway(DeadJournal),
-}
-
 /// What a pass over one journal did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Replayed {
@@ -71,13 +61,10 @@ impl JournalReplay {
         self.find(context).await;
         let mut journals = std::mem::take(&mut self.dead).into_iter();
         for journal in journals.by_ref() {
-            match self.replay(context, journal).await {
-                Pass::Over => {}
+            if let Some(journal) = self.replay(context, journal).await {
                 // The others would only wait for the store one by one, and so would the start.
-                Pass::StoreAway(journal) => {
-                    self.dead.push(journal);
-                    break;
-                }
+                self.dead.push(journal);
+                break;
             }
         }
         self.dead.extend(journals);
@@ -103,12 +90,19 @@ impl JournalReplay {
         }
     }
 
-    async fn replay(&self, context: &Arc<Context>, mut journal: DeadJournal) -> Pass {
+    /// Returns the journal if the store did not answer. Otherwise nothing is left and the file is
+    /// removed, or entries are left that this process cannot save now. It gives the file back then:
+    /// another process may have the key, and the next pass finds the file again.
+    async fn replay(
+        &self,
+        context: &Arc<Context>,
+        mut journal: DeadJournal,
+    ) -> Option<DeadJournal> {
         let read = context.tasks.spawn_blocking(move || (journal.entries(), journal)).await;
-        let Some((entries, mut journal)) = read else { return Pass::Over };
+        let (entries, mut journal) = read?;
         let Ok(entries) = entries else {
             report_unread(context);
-            return Pass::Over;
+            return None;
         };
         let (mut replayed, mut over, mut is_away) = (Replayed::default(), Vec::new(), false);
         for (slot, content) in entries {
@@ -129,25 +123,23 @@ impl JournalReplay {
             }
         }
         report(context, &mut journal, replayed);
-        let is_replayed = replayed.left == 0 && !is_away;
-        // First said, and then removed: otherwise a crash in between would let the other processes
-        // wait although nothing is left.
-        is_away = is_away || (is_replayed && !said(context, &journal).await);
-        let work = move || {
-            if is_replayed && !is_away {
+        if replayed.left == 0 && !is_away {
+            // First said, and then removed: otherwise a crash in between would let the other processes
+            // wait although nothing is left.
+            if said(context, &journal).await {
                 // If this fails, the next pass finds the file again, with entries that count no more.
-                drop(journal.remove());
+                let _ = context.tasks.spawn_blocking(move || drop(journal.remove())).await;
                 return None;
             }
+            is_away = true;
+        }
+        let erase = move || {
             for slot in over {
                 drop(journal.erase(slot));
             }
-            Some(journal)
+            journal
         };
-        match context.tasks.spawn_blocking(work).await.flatten() {
-            Some(journal) if is_away => Pass::StoreAway(journal),
-            Some(_) | None => Pass::Over,
-        }
+        context.tasks.spawn_blocking(erase).await.filter(|_| is_away)
     }
 
     /// Sends one entry to the store. True if the store needs it no more.
