@@ -70,7 +70,15 @@ impl Content {
         sealed.map(|sealed| sealed.bytes.len()).sum::<usize>() + WRITE_BYTES
     }
 
-    fn is_foreign(&self) -> bool {
+    pub(super) fn epoch(&self) -> u64 {
+        match self {
+            Self::Row(row) => row.record.epoch,
+            Self::Deleted(floor) => floor.epoch,
+            Self::Foreign(change) => change.epoch,
+        }
+    }
+
+    pub(super) fn is_foreign(&self) -> bool {
         matches!(self, Self::Foreign(_))
     }
 }

@@ -14,7 +14,7 @@ use super::failover::FAILOVER_HOLD;
 use super::pending_write::{Basis, PendingWrite};
 use super::postgres_fault::PostgresFault;
 use super::read_rows::ReadRows;
-use super::recent_writes::{Content, RecentWrite};
+use super::recent_writes::RecentWrite;
 use super::restored_record::Restoration;
 use super::write_lane::MAX_BATCH;
 use crate::clock::{Clock as _, SystemClock};
@@ -120,7 +120,7 @@ impl Pass<'_> {
         let shared = self.shared()?;
         let mut left = shared.failover.recent.all(shared.clock().now().boot);
         drop(shared);
-        left.retain(|(_, write)| foreign_too || !matches!(write.content, Content::Foreign(_)));
+        left.retain(|(_, write)| foreign_too || !write.content.is_foreign());
         let (mut all, mut size) = (Done::default(), MAX_BATCH);
         while !left.is_empty() {
             let shared = self.shared()?;
@@ -192,7 +192,7 @@ impl Shared {
         let Ok(known) = read.take(place).transpose() else { return Compared::Same };
         let found = known.as_ref().map(|known| &known.record);
         let deleted = deleted.get(place).copied().flatten();
-        let is_deleted = deleted.is_some_and(|epoch| epoch >= epoch_of(&recent.content));
+        let is_deleted = deleted.is_some_and(|epoch| epoch >= recent.content.epoch());
         match Restoration::of(found, &recent.content, is_deleted, now) {
             Restoration::Nothing => Compared::Same,
             Restoration::Lost => Compared::Lost,
@@ -216,7 +216,7 @@ impl Shared {
         let mut deleted = vec![None; page.len()];
         let asked = page.iter().enumerate();
         let is_unclear =
-            |place, recent: &RecentWrite| !read.has(place) && floor > epoch_of(&recent.content);
+            |place, recent: &RecentWrite| !read.has(place) && floor > recent.content.epoch();
         if !asked.clone().any(|(place, (_, recent))| is_unclear(place, recent)) {
             return Ok(deleted);
         }
@@ -252,14 +252,6 @@ enum Compared {
     Same,
     Older(Box<PendingWrite>),
     Lost,
-}
-
-fn epoch_of(content: &Content) -> u64 {
-    match content {
-        Content::Row(row) => row.record.epoch,
-        Content::Deleted(floor) => floor.epoch,
-        Content::Foreign(change) => change.epoch,
-    }
 }
 
 async fn pause(shared: Arc<Shared>, fault: &PostgresFault) {
